@@ -1,0 +1,278 @@
+//! What a unit of the device switch must be able to do: block units and character units.
+
+use super::{Failure, IoError, Op, Origin, Rejected, Request, SECTOR_SIZE, Sector, WaitQueue};
+use crate::sync::Arc;
+
+/// Size and nature of one block unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Length, in sectors of [`SECTOR_SIZE`] bytes.
+    pub sectors: u64,
+    /// Bytes in a sector of the unit itself: 512 or 4096. Requests are multiples of it.
+    pub sector_bytes: u32,
+    /// Longest transfer the hardware takes at once, in sectors; the queue splits what is longer.
+    pub transfer_max: u32,
+    /// Tape: writes may be neither delayed nor reordered.
+    pub ordered: bool,
+    /// Writes are refused.
+    pub read_only: bool,
+}
+
+impl Geometry {
+    /// Length in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.sectors * SECTOR_SIZE as u64
+    }
+}
+
+/// The state column of the device-status table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing asked of it.
+    Idle,
+    /// From submission to completion.
+    Busy,
+    /// Its queue is held.
+    Paused,
+    /// Its controller is stopped.
+    Frozen,
+    /// Out of service by hand.
+    Offline,
+    /// Broken until repaired; fails fast.
+    NotFunctioning,
+}
+
+impl State {
+    /// As shown in `proc/status`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Idle => "idle",
+            State::Busy => "busy",
+            State::Paused => "paused",
+            State::Frozen => "frozen",
+            State::Offline => "offline",
+            State::NotFunctioning => "not-functioning",
+        }
+    }
+}
+
+/// A request in a unit's queue, or being served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Who asked.
+    pub origin: Origin,
+    /// What.
+    pub op: Op,
+    /// First sector.
+    pub sector: Sector,
+    /// Length, in sectors.
+    pub sectors: u64,
+    /// For how long, in nanoseconds of machine time.
+    pub age_nanos: u64,
+}
+
+/// One line of the device-status table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it is doing.
+    pub state: State,
+    /// The request being served.
+    pub current: Option<Waiting>,
+    /// How many wait behind it.
+    pub queued: usize,
+}
+
+/// One direction of Linux's /proc/diskstats (Documentation/admin-guide/iostats.rst).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Direction {
+    /// Requests completed.
+    pub ios: u64,
+    /// Requests merged into another before they reached the hardware.
+    pub merges: u64,
+    /// Sectors transferred.
+    pub sectors: u64,
+    /// Nanoseconds from queueing to completion, summed.
+    pub nanos: u64,
+}
+
+/// Counters of one block unit, in the sense of /proc/diskstats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Reads.
+    pub read: Direction,
+    /// Writes.
+    pub write: Direction,
+    /// Discards.
+    pub discard: Direction,
+    /// Flushes.
+    pub flush: Direction,
+    /// Requests in the queue or being served now.
+    pub in_flight: u64,
+    /// Nanoseconds during which something was in flight.
+    pub busy_nanos: u64,
+    /// Nanoseconds weighted by the number in flight.
+    pub queue_nanos: u64,
+    /// Commands given to the hardware: less than `ios` where requests were merged.
+    pub commands: u64,
+    /// Failures that were tried again.
+    pub retries: u64,
+}
+
+/// What the operator can do to a unit (`ctl`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnitCommand {
+    /// Hold the queue: requests wait.
+    Pause,
+    /// Let it go on.
+    Resume,
+    /// Stop the controller in mid-work.
+    Freeze,
+    /// Let it go on.
+    Thaw,
+    /// A broken unit serves again.
+    Repair,
+    /// Back to the state after power-on; what is in flight is started again.
+    Reset,
+}
+
+/// A property was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PropertyError {
+    /// The unit has no such property.
+    Unknown,
+    /// The value does not fit: what would.
+    Value(String),
+}
+
+/// One ioctl; `cmd` is `_IOC`-encoded and sizes both buffers, in bytes.
+pub struct Ioctl<'a> {
+    /// The command word.
+    pub cmd: u32,
+    /// What the caller passes.
+    pub input: &'a [u8],
+    /// What the caller gets.
+    pub output: &'a mut [u8],
+}
+
+/// A unit of the block switch. Filters (delay, fault...) implement it over another.
+pub trait BlockDevice: Send + Sync {
+    /// Size and nature. Does not wait.
+    ///
+    /// # Errors
+    /// `NotReady` if the unit is absent.
+    fn geometry(&self) -> Result<Geometry, IoError>;
+
+    /// Queues and returns. `Ok`: the request is finished exactly once, later, never inside this
+    /// call. Whoever submits must then wait in, or call, `Engine::crank`: a unit without a timing
+    /// model is served by the thread that does so.
+    ///
+    /// # Errors
+    /// The request, untouched, with `Range`, `Invalid`, `WriteProtected`, `NotReady`, or
+    /// `Hardware` where the unit is `not-functioning`.
+    fn submit(&self, request: Request) -> Result<(), Box<Rejected>>;
+
+    /// What it is doing.
+    fn status(&self) -> Status;
+
+    /// The requests that wait, in the order in which they came.
+    fn waiting(&self) -> Vec<Waiting> {
+        Vec::new()
+    }
+
+    /// Its counters since power-on.
+    fn counters(&self) -> Counters {
+        Counters::default()
+    }
+
+    /// The sense of the last failure, as `REQUEST SENSE` would tell; none after a success.
+    fn sense(&self) -> Option<Failure> {
+        None
+    }
+
+    /// Does what the operator says.
+    ///
+    /// # Errors
+    /// `Unsupported` unless the unit knows the command.
+    fn command(&self, _command: UnitCommand) -> Result<(), IoError> {
+        Err(IoError::Unsupported)
+    }
+
+    /// Names and values of the properties that can be set at run time (`scheduler clook`).
+    fn properties(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Sets a property.
+    ///
+    /// # Errors
+    /// `Unknown` or `Value`; nothing has changed then.
+    fn set_property(&self, _name: &str, _value: &str) -> Result<(), PropertyError> {
+        Err(PropertyError::Unknown)
+    }
+
+    /// The first run of sectors at or after `from` that is stored on the medium, as first sector
+    /// and end; `None` when the rest is a hole. A unit that cannot tell calls all of it stored.
+    fn stored_from(&self, from: Sector) -> Option<(Sector, Sector)> {
+        let end = Sector(self.geometry().ok()?.sectors);
+        (from < end).then_some((from, end))
+    }
+
+    /// A command of the driver's own.
+    ///
+    /// # Errors
+    /// `Unsupported` unless the driver knows the command.
+    fn ioctl(&self, _call: &mut Ioctl<'_>) -> Result<(), IoError> {
+        Err(IoError::Unsupported)
+    }
+}
+
+/// A unit of the character switch. No call waits without bound: it answers `WouldBlock`.
+pub trait CharDevice: Send + Sync {
+    /// Every open.
+    ///
+    /// # Errors
+    /// `NotReady`, `Busy`.
+    fn open(&self) -> Result<(), IoError> {
+        Ok(())
+    }
+
+    /// The last close only; the kernel half counts.
+    fn close(&self) {}
+
+    /// At most `buf.len()` bytes from byte `at`; `Ok(0)` is end of file.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is nothing yet; the device's own else.
+    fn read(&self, at: u64, buf: &mut [u8]) -> Result<usize, IoError>;
+
+    /// At most `data.len()` bytes; a short count means the rest would block.
+    ///
+    /// # Errors
+    /// `WouldBlock` when nothing can be taken yet; the device's own else.
+    fn write(&self, at: u64, data: &[u8]) -> Result<usize, IoError>;
+
+    /// Whether `lseek` and offsets mean something.
+    fn is_seekable(&self) -> bool {
+        true
+    }
+
+    /// A command of the driver's own.
+    ///
+    /// # Errors
+    /// `Unsupported` unless the driver knows the command.
+    fn ioctl(&self, _call: &mut Ioctl<'_>) -> Result<(), IoError> {
+        Err(IoError::Unsupported)
+    }
+
+    /// Rung whenever a `WouldBlock` might have become an answer.
+    fn waits(&self) -> Option<Arc<WaitQueue>> {
+        None
+    }
+
+    /// What it is doing.
+    fn status(&self) -> Status {
+        Status { state: State::Idle, current: None, queued: 0 }
+    }
+}

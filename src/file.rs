@@ -1,0 +1,301 @@
+//! An open file of whatever kind: all that the FUSE adapter ever calls, and the open-file table.
+//!
+//! A call answers at once ([`Answer::Now`]) or hands back the rest of itself ([`Answer::Later`]),
+//! to be run where waiting stalls nobody else. It never waits without bound before it returns.
+
+use crate::error::{Errno, Error};
+use crate::sync::{Arc, Mutex};
+use devices::{DevId, Interrupt};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Who makes a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Thread id on the host; 0 is the host's kernel.
+    pub pid: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// One system call on an open file.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Who.
+    pub caller: Caller,
+    /// The open file's `O_*` flags as they are now: `O_DIRECT`, `O_NONBLOCK`, `O_SYNC` may change.
+    pub flags: i32,
+    /// Number of the call in trace and log.
+    pub id: u64,
+}
+
+/// The rest of a call that must wait: run on a thread that may; [`Interrupt`] ends it with EINTR.
+pub type Later<T> = Box<dyn FnOnce(&Interrupt) -> Result<T, Error> + Send>;
+
+/// What a call answers.
+pub enum Answer<N, L = N> {
+    /// Done.
+    Now(N),
+    /// Not without waiting.
+    Later(Later<L>),
+}
+
+/// What an ioctl answers: the return value and the bytes for the caller.
+pub type IoctlAnswer = (i32, Vec<u8>);
+
+/// How the host is to treat an open file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nature {
+    /// Reads and writes come as they are made, past the host's page cache.
+    pub is_direct: bool,
+    /// Several writes may be under way at once.
+    pub has_parallel_writes: bool,
+    /// No offset: `lseek` gives ESPIPE, records keep their boundaries.
+    pub is_stream: bool,
+    /// The host's page cache may keep what was read across opens.
+    pub keeps_cache: bool,
+}
+
+/// Which `lseek`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seek {
+    /// `SEEK_DATA`.
+    Data,
+    /// `SEEK_HOLE`.
+    Hole,
+}
+
+/// How durable a sync makes a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncKind {
+    /// `fsync`.
+    All,
+    /// `fdatasync`.
+    Data,
+}
+
+/// An open file of whatever kind.
+pub trait FileOps: Send + Sync {
+    /// As in `proc/files`: `memory`, `report`, `block`, `raw`, `char`.
+    fn kind(&self) -> &'static str;
+
+    /// How the host is to treat it.
+    fn nature(&self) -> Nature;
+
+    /// At most `buf.len()` bytes from byte `at`; 0 is end of file. A `Vec`, so that raw I/O may
+    /// move it into a request and back; its length is the same on return. `Later` brings memory
+    /// of its own, cut to what was read.
+    ///
+    /// # Errors
+    /// Those of read(2).
+    fn read(
+        &self,
+        call: &Call,
+        at: u64,
+        buf: &mut Vec<u8>,
+    ) -> Result<Answer<usize, Vec<u8>>, Error>;
+
+    /// At most `data.len()` bytes at byte `at`.
+    ///
+    /// # Errors
+    /// Those of write(2).
+    fn write(&self, call: &Call, at: u64, data: &[u8]) -> Result<Answer<usize>, Error>;
+
+    /// Durable on return.
+    ///
+    /// # Errors
+    /// Those of fsync(2); also any error of a delayed write not yet told to this open file.
+    fn sync(&self, _call: &Call, _kind: SyncKind) -> Result<Answer<()>, Error> {
+        Ok(Answer::Now(()))
+    }
+
+    /// Every close(2) of a descriptor of this open file.
+    ///
+    /// # Errors
+    /// Any error of a delayed write not yet told to this open file.
+    fn flush(&self, _call: &Call) -> Result<Answer<()>, Error> {
+        Ok(Answer::Now(()))
+    }
+
+    /// The last descriptor is gone. Runs once; what it does later nobody waits for.
+    fn release(&self) {}
+
+    /// A device command with the bytes its number sizes: `input` in, at most `out_bytes` out.
+    ///
+    /// # Errors
+    /// `ENOTTY` unless the file knows the command.
+    fn ioctl(
+        &self,
+        _call: &Call,
+        _cmd: u32,
+        _input: &[u8],
+        _out_bytes: usize,
+    ) -> Result<Answer<IoctlAnswer>, Error> {
+        Err(Error::plain(Errno::ENOTTY))
+    }
+
+    /// fallocate(2) with `mode`.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` unless the file can.
+    fn allocate(&self, _call: &Call, _mode: i32, _at: u64, _len: u64) -> Result<Answer<()>, Error> {
+        Err(Error::plain(Errno::EOPNOTSUPP))
+    }
+
+    /// Where the next data, or the next hole, begins at or after `at`.
+    ///
+    /// # Errors
+    /// `ENXIO` past the end; `ESPIPE` on a stream.
+    fn seek(&self, at: u64, which: Seek) -> Result<u64, Error>;
+
+    /// The `POLL*` events that hold now.
+    fn poll(&self, _call: &Call) -> u32 {
+        0x145 // POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM: a file is always ready
+    }
+}
+
+/// Which switch a special file enters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DeviceKind {
+    /// `b`: through the buffer cache.
+    Block,
+    /// `c`: straight to the driver.
+    Char,
+}
+
+impl DeviceKind {
+    /// `b` or `c`.
+    #[must_use]
+    pub fn letter(self) -> char {
+        match self {
+            DeviceKind::Block => 'b',
+            DeviceKind::Char => 'c',
+        }
+    }
+}
+
+/// What a device inode holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Device {
+    /// Which switch.
+    pub kind: DeviceKind,
+    /// Row and column.
+    pub id: DevId,
+}
+
+impl std::fmt::Display for Device {
+    /// `b 8 0`, as in the xattr `user.spindle.dev`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {}", self.kind.letter(), self.id.major, self.id.minor)
+    }
+}
+
+/// Where device inodes lead: the names' only way to the devices (`spec.rs` is behind it).
+pub trait SpecialFiles: Send + Sync {
+    /// Opens a device with the `O_*` flags of the open(2).
+    ///
+    /// # Errors
+    /// `ENXIO` for no driver or no unit; `EACCES` for the wrong direction; `EBUSY` where held;
+    /// `EROFS` for writing a protected medium.
+    fn open(&self, device: Device, caller: &Caller, flags: i32) -> Result<Arc<dyn FileOps>, Error>;
+
+    /// The size that stat(2) shows: the capacity of a disk, else 0. Does not wait.
+    fn size(&self, device: Device) -> u64;
+}
+
+/// Takes lines written to `ctl`.
+pub trait Control: Send + Sync {
+    /// Obeys one line; the answer is what the same handle reads next.
+    ///
+    /// # Errors
+    /// The errno of the write(2), and the words that a reader of `ctl` gets.
+    fn run(&self, caller: &Caller, line: &str) -> Result<Answer<String>, Error>;
+}
+
+/// A file whose text is made when it is opened.
+pub struct Report {
+    /// Its name under `proc/`.
+    pub name: &'static str,
+    /// Makes the text. It may not wait.
+    pub text: Box<dyn Fn(&Caller) -> String + Send + Sync>,
+}
+
+/// A line of the open-file table.
+pub struct OpenFile {
+    /// Its number: the FUSE file handle.
+    pub handle: u64,
+    /// Inode it was opened by.
+    pub ino: u64,
+    /// Who opened it.
+    pub opener: Caller,
+    /// By which name.
+    pub path: String,
+    /// The flags of its open(2).
+    pub flags: i32,
+    /// What it is.
+    pub ops: Arc<dyn FileOps>,
+    /// Where the last read or write ended.
+    pub offset: AtomicU64,
+}
+
+impl OpenFile {
+    /// Notes where a transfer ended.
+    pub fn moved_to(&self, offset: u64) {
+        self.offset.store(offset, Ordering::Relaxed);
+    }
+}
+
+/// Most files that may be open at once; then open(2) gives ENFILE.
+pub const OPEN_FILES_MAX: usize = 65536;
+
+/// The open-file table.
+#[derive(Default)]
+pub struct OpenFiles {
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    files: BTreeMap<u64, Arc<OpenFile>>,
+    last_handle: u64,
+}
+
+impl OpenFiles {
+    /// Enters a file; it stays until [`OpenFiles::remove`].
+    ///
+    /// # Errors
+    /// `ENFILE` when the table is full.
+    pub fn insert(&self, make: impl FnOnce(u64) -> OpenFile) -> Result<Arc<OpenFile>, Error> {
+        let mut table = self.table.lock();
+        if table.files.len() >= OPEN_FILES_MAX {
+            return Err(Error::new(Errno::ENFILE, "the open-file table is full"));
+        }
+        table.last_handle += 1;
+        let handle = table.last_handle;
+        let file = Arc::new(make(handle));
+        table.files.insert(handle, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// The file of a handle.
+    ///
+    /// # Errors
+    /// `EBADF` when there is none.
+    pub fn get(&self, handle: u64) -> Result<Arc<OpenFile>, Error> {
+        let found = self.table.lock().files.get(&handle).cloned();
+        found.ok_or_else(|| Error::plain(Errno::EBADF))
+    }
+
+    /// Takes a file out.
+    pub fn remove(&self, handle: u64) -> Option<Arc<OpenFile>> {
+        self.table.lock().files.remove(&handle)
+    }
+
+    /// All lines, by handle.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<OpenFile>> {
+        self.table.lock().files.values().cloned().collect()
+    }
+}
