@@ -1,6 +1,8 @@
 //! Spindle, the kernel half: names, special files, buffer cache, and the door to FUSE.
 
+pub mod config;
 pub mod error;
 pub mod file;
 pub mod sync;
 pub mod vfs;
+pub mod words;
