@@ -1,5 +1,6 @@
 //! Spindle, the kernel half: names, special files, buffer cache, and the door to FUSE.
 
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod file;
