@@ -5,6 +5,7 @@
 use crate::config::Sources;
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -162,10 +163,17 @@ pub struct UmountArgs {
 /// # Errors
 /// What was asked of clap itself (help, version), or what is wrong, is printed; the exit status.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
-    Cli::try_parse_from(words).map_err(|error| {
+    let parsed = Cli::try_parse_from(words).and_then(|cli| match cli.command {
+        None if !cli.print_machine => {
+            let kind = clap::error::ErrorKind::MissingSubcommand;
+            Err(Cli::command().error(kind, "what is to be done? `spindle --help` lists it"))
+        }
+        _ => Ok(cli),
+    });
+    parsed.map_err(|error| {
         if error.use_stderr() {
             let text = error.render().to_string();
-            eprint!("{}", told_by_us(&text));
+            let _ = write!(std::io::stderr(), "{}", told_by_us(&text));
             return ExitCode::from(2);
         }
         // A reader that has gone away is no mistake of the caller.

@@ -30,8 +30,25 @@ fn describe(text: &mut String, title: &str, keys: &[Key]) {
         } else {
             format!("{} = {}", key.name, quoted(key.kind, key.default))
         };
-        let _ = writeln!(text, "#   {assigned:<24} # {}: {}", key.kind.wanted(), key.doc);
+        let _ = writeln!(text, "#   {assigned}");
+        for line in wrapped(&format!("{}: {}", key.kind.wanted(), key.doc)) {
+            let _ = writeln!(text, "#       {line}");
+        }
     }
+}
+
+/// Text in lines that fit a terminal behind the indent.
+fn wrapped(text: &str) -> Vec<String> {
+    const COLUMNS: usize = 72;
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.len() + word.len() < COLUMNS => *line += &format!(" {word}"),
+            _ => lines.push(word.into()),
+        }
+    }
+    lines
 }
 
 /// A value as it stands in a machine file.

@@ -110,8 +110,9 @@ fn what_is_printed_is_the_machine_as_shipped_with_every_key_of_every_driver() {
     let keys = DRIVERS.iter().flat_map(|driver| driver.keys());
     for key in keys.chain(schema::FIXED.iter().flat_map(|(_, keys)| keys.iter())) {
         assert!(printed.contains(&format!("#   {} =", key.name)), "{}", key.name);
-        assert!(printed.contains(key.doc), "{}", key.name);
     }
+    assert!(printed.contains("#       a size such as 512, 64K or 64M: as its name says\n"));
+    assert!(printed.lines().all(|line| line.len() <= 100));
 }
 
 #[test]
