@@ -1,6 +1,6 @@
 //! The command line as typed; what it means is decided elsewhere (`config`, `client`, `daemon`).
 //!
-//! Usage errors exit with 2 and are told as `spindle: what`, with the word that may have been meant.
+//! Usage errors exit with 2 and are told as `spindle: what`, with the word that may be meant.
 
 use crate::config::Sources;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -78,7 +78,7 @@ pub enum Command {
     },
     /// Print completions for a shell
     #[command(
-        after_help = "Example:\n  spindle completions bash > ~/.local/share/bash-completion/completions/spindle"
+        after_help = "Example:\n  spindle completions bash | sudo tee /etc/bash_completion.d/spindle"
     )]
     Completions {
         /// Which shell

@@ -7,5 +7,7 @@ pub mod doctor;
 pub mod error;
 pub mod file;
 pub mod sync;
+#[cfg(test)]
+mod tidy;
 pub mod vfs;
 pub mod words;
