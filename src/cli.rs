@@ -77,9 +77,7 @@ pub enum Command {
         json: bool,
     },
     /// Print completions for a shell
-    #[command(
-        after_help = "Example:\n  spindle completions bash | sudo tee /etc/bash_completion.d/spindle"
-    )]
+    #[command(after_help = "Example:\n  spindle completions fish | source")]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,
