@@ -21,7 +21,6 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 pub use reference::print_machine;
 
@@ -55,10 +54,14 @@ pub struct MachineConfig {
 /// `[cache]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// Bytes of buffers.
-    pub size: u64,
-    /// Longest stay of a dirty buffer.
-    pub flush_age: Duration,
+    /// Bound of the buffers' memory.
+    pub size_bytes: u64,
+    /// Longest stay of a delayed write.
+    pub flush_age_nanos: u64,
+    /// Hundredths of the cache that delayed writes may fill before they begin early.
+    pub wake_percent: u8,
+    /// Hundredths of the cache that delayed writes may fill before writers wait.
+    pub high_percent: u8,
 }
 
 /// `[tree]`.
@@ -203,6 +206,11 @@ fn from_text(
         Some(Value::Number(number)) => Some(*number),
         _ => None,
     };
+    let percent = |key| number("cache", key).and_then(|n| u8::try_from(n).ok()).unwrap_or(u8::MAX);
+    if !(percent("wake_percent") <= percent("high_percent") && percent("high_percent") <= 100) {
+        let place = place_of(&sections, "cache", &["high_percent", "wake_percent"], label);
+        wrong.add(&place, "wake_percent is at most high_percent, and that is at most 100");
+    }
     let is_virtual = matches!(fixed("machine", "time"), Some(Value::Text(t)) if t == "virtual");
     let config = Config {
         machine: MachineConfig {
@@ -210,8 +218,10 @@ fn from_text(
             seed: number("machine", "seed"),
         },
         cache: CacheConfig {
-            size: number("cache", "size").unwrap_or_default(),
-            flush_age: Duration::from_nanos(number("cache", "flush_age").unwrap_or_default()),
+            size_bytes: number("cache", "size").unwrap_or_default(),
+            flush_age_nanos: number("cache", "flush_age").unwrap_or_default(),
+            wake_percent: percent("wake_percent"),
+            high_percent: percent("high_percent"),
         },
         tree: TreeConfig {
             allow_other: matches!(fixed("tree", "allow_other"), Some(Value::Flag(true))),
@@ -220,6 +230,14 @@ fn from_text(
         places,
     };
     wrong.or(config)
+}
+
+/// Where the first of `keys` that is written in a section stands.
+fn place_of(sections: &[Section], name: &str, keys: &[&str], label: &str) -> Place {
+    let written = sections.iter().filter(|section| section.name == name);
+    let mut entries = written.flat_map(|section| &section.entries);
+    let found = entries.find(|entry| keys.contains(&entry.key.as_str()));
+    found.map_or(Place { label: label.into(), line: 0 }, |entry| entry.place.clone())
 }
 
 /// Reads a machine file, which may be a pipe, but no endless one.

@@ -37,6 +37,18 @@ const CACHE: &[Key] = &[
         default: "30s",
         doc: "a delayed write is on its medium this long after it was made, at the latest",
     },
+    Key {
+        name: "wake_percent",
+        kind: Kind::Number,
+        default: "40",
+        doc: "delayed writes begin early when they fill so many hundredths of the cache",
+    },
+    Key {
+        name: "high_percent",
+        kind: Kind::Number,
+        default: "60",
+        doc: "who writes must wait when delayed writes fill so many hundredths of the cache",
+    },
 ];
 
 const TREE: &[Key] = &[Key {

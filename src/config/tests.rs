@@ -82,7 +82,8 @@ fn the_machine_as_shipped_has_its_units_in_order() {
     let config = load(&Sources::default(), DRIVERS).unwrap();
     let names: Vec<_> = config.units.iter().map(|unit| unit.name.as_str()).collect();
     assert_eq!(names, ["mem", "ram0", "sd0", "sd1", "hd0", "fd0"]);
-    assert_eq!(config.cache, CacheConfig { size: 64 << 20, flush_age: Duration::from_secs(30) });
+    assert_eq!((config.cache.size_bytes, config.cache.flush_age_nanos), (64 << 20, 30_000_000_000));
+    assert_eq!((config.cache.wake_percent, config.cache.high_percent), (40, 60));
     assert_eq!(config.machine, MachineConfig { time: Time::Real, seed: None });
     assert_eq!(unit(&config, "sd1").number("size"), Some(256 << 20));
     assert_eq!(unit(&config, "hd0").text("timing"), Some("disk7200"));
@@ -119,7 +120,7 @@ fn what_is_printed_is_the_machine_as_shipped_with_every_key_of_every_driver() {
 fn an_empty_description_is_a_machine_without_units() {
     let config = read("").unwrap();
     assert_eq!(config.units.len(), 1);
-    assert_eq!(config.cache.size, 64 << 20);
+    assert_eq!(config.cache.size_bytes, 64 << 20);
 }
 
 /// A description, and behind it the line and the words with which it is refused. A `;` is a line
@@ -141,6 +142,10 @@ $; sise = '64M'
     2: there is only one [cache], write it with one bracket
 size = 1
     1: "size" stands in no section such as [cache]
+[cache]; wake_percent = 70
+    2: wake_percent is at most high_percent, and that is at most 100
+[cache]; size = '1M'; high_percent = 101
+    3: wake_percent is at most high_percent, and that is at most 100
 [[disk]]; size = '1M'
     1: [[disk]] has no name; name = "sd0" is one
 [[disk]]; name = 'sd0p1'
@@ -236,7 +241,7 @@ fn a_section_with_one_driver_needs_not_name_it() {
 
 #[test]
 fn set_changes_sections_and_units() {
-    assert_eq!(set("cache.size=1M").unwrap().cache.size, 1 << 20);
+    assert_eq!(set("cache.size=1M").unwrap().cache.size_bytes, 1 << 20);
     assert_eq!(unit(&set("sd0.size=1M").unwrap(), "sd0").number("size"), Some(1 << 20));
     assert!(unit(&set("sd0.read_only=true").unwrap(), "sd0").flag("read_only"));
     assert_eq!(unit(&set("sd0.sector=4096").unwrap(), "sd0").text("sector"), Some("4096"));
