@@ -7,5 +7,6 @@ pub mod engine;
 pub mod machine;
 pub mod queue;
 pub mod sync;
+pub mod trace;
 
 pub use contract::*;

@@ -148,7 +148,7 @@ pub trait FileOps: Send + Sync {
     ///
     /// # Errors
     /// `ENXIO` past the end; `ESPIPE` on a stream.
-    fn seek(&self, at: u64, which: Seek) -> Result<u64, Error>;
+    fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error>;
 
     /// The `POLL*` events that hold now.
     fn poll(&self, _call: &Call) -> u32 {
