@@ -10,7 +10,7 @@
 
 use crate::disk::{Disk, Window};
 use crate::error::{Errno, Error};
-use crate::file::{Answer, Call, FileOps, IoctlAnswer, Nature, Seek, SyncKind};
+use crate::file::{Answer, Call, FileOps, IoctlAnswer, IoctlCall, Nature, Seek, SyncKind};
 use crate::ioctl;
 use crate::slot::Slot;
 use crate::sync::Arc;
@@ -189,14 +189,8 @@ impl FileOps for RawFile {
         self.disk.closed(self.part);
     }
 
-    fn ioctl(
-        &self,
-        call: &Call,
-        cmd: u32,
-        input: &[u8],
-        out_bytes: usize,
-    ) -> Result<Answer<IoctlAnswer>, Error> {
-        ioctl::disk(&self.disk, self.window, call, cmd, input, out_bytes)
+    fn ioctl(&self, call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
+        ioctl::disk(&self.disk, self.window, call, ioctl)
     }
 
     fn allocate(&self, call: &Call, mode: i32, at: u64, len: u64) -> Result<Answer<()>, Error> {

@@ -7,7 +7,7 @@ use crate::cache::{BufferCache, CachedDevice, ErrorCursor};
 use crate::disk::{Disk, OnRescan, Window};
 use crate::error::{Errno, Error};
 use crate::file::{
-    Answer, Call, Caller, Device, DeviceKind, FileOps, IoctlAnswer, Nature, Seek, SpecialFiles,
+    Answer, Call, Caller, Device, DeviceKind, FileOps, IoctlAnswer, IoctlCall, Nature, Seek, SpecialFiles,
     SyncKind,
 };
 use crate::ioctl;
@@ -312,14 +312,8 @@ impl FileOps for BlockFile {
         self.disk.closed(self.part);
     }
 
-    fn ioctl(
-        &self,
-        call: &Call,
-        cmd: u32,
-        input: &[u8],
-        out_bytes: usize,
-    ) -> Result<Answer<IoctlAnswer>, Error> {
-        ioctl::disk(&self.disk, self.window, call, cmd, input, out_bytes)
+    fn ioctl(&self, call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
+        ioctl::disk(&self.disk, self.window, call, ioctl)
     }
 
     fn allocate(&self, call: &Call, mode: i32, at: u64, len: u64) -> Result<Answer<()>, Error> {
@@ -387,14 +381,9 @@ impl FileOps for CharFile {
         }
     }
 
-    fn ioctl(
-        &self,
-        _call: &Call,
-        cmd: u32,
-        input: &[u8],
-        out_bytes: usize,
-    ) -> Result<Answer<IoctlAnswer>, Error> {
-        let mut output = vec![0; out_bytes];
+    fn ioctl(&self, _call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
+        let mut output = vec![0; ioctl.out_bytes];
+        let (cmd, input) = (ioctl.cmd, ioctl.input);
         let mut command = devices::Ioctl { cmd, input, output: &mut output };
         self.unit.ioctl(&mut command).map_err(|error| Error::plain(Errno::from(error)))?;
         Ok(Answer::Now((0, output)))
