@@ -8,5 +8,6 @@ pub mod machine;
 pub mod queue;
 pub mod sync;
 pub mod trace;
+pub mod value;
 
 pub use contract::*;

@@ -1,6 +1,13 @@
 //! Spindle, the kernel half: names, special files, buffer cache, and the door to FUSE.
 
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod doctor;
 pub mod error;
 pub mod file;
 pub mod sync;
+#[cfg(test)]
+mod tidy;
 pub mod vfs;
+pub mod words;

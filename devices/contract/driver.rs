@@ -51,7 +51,7 @@ pub struct Key {
 }
 
 /// One unit of the machine's description, checked against its driver's keys, defaults filled in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnitConfig {
     /// Name of its node: `sd0`.
     pub name: String,

@@ -150,7 +150,8 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         if let Some(done) = self.done.take() {
-            log::error!(target: "queue", "{} at {} was dropped unfinished", self.op.name(), self.sector.0);
+            let (op, sector) = (self.op.name(), self.sector.0);
+            log::error!(target: "queue", "{op} at {sector} was dropped unfinished");
             done(std::mem::take(&mut self.data), Err(IoError::Timeout.into()));
         }
     }
