@@ -1,6 +1,6 @@
 //! The generic disk: everything between `submit` and the registers that all disks share.
 
-use crate::contract::{Failure, Geometry, IoError, Op, PropertyError, Sector};
+use crate::contract::{Failure, Geometry, IoError, Op, PropertyError, Sector, UnitCommand};
 
 /// A run of a request's memory that takes part in a transfer.
 #[derive(Debug, Default)]
@@ -67,6 +67,16 @@ pub trait Controller: Send {
     /// the last transfer.
     fn head(&self) -> Option<Sector> {
         None
+    }
+
+    /// Tells the hardware what the operator does: `Freeze` stops it in mid-work, `Thaw` lets it go
+    /// on, `Repair` mends what was broken by hand. `Repair` and `Reset` are followed by a call of
+    /// [`Controller::reset`] in any case.
+    ///
+    /// # Errors
+    /// `Unsupported` unless the hardware can; the unit then refuses `Freeze` and `Thaw`.
+    fn command(&mut self, _command: UnitCommand) -> Result<(), IoError> {
+        Err(IoError::Unsupported)
     }
 
     /// Properties of the hardware that can be set at run time (`timing`, `transfer`).
