@@ -1,4 +1,28 @@
 //! The generic disk: everything between `submit` and the registers that all disks share.
+//!
+//! `disk` is the door, `waits` knows who waits and who may go (through `lane`, which keeps the
+//! limits, and a scheduler, which chooses), `service` drives the one [`Controller`] and decides
+//! what a failure means, `accounts` counts.
+
+mod accounts;
+mod clook;
+mod deadline;
+mod disk;
+mod extents;
+mod fifo;
+mod lane;
+mod options;
+mod scan;
+mod scheduler;
+mod service;
+mod sstf;
+mod waits;
+
+pub use disk::{DiskQueue, REQUESTS_MAX};
+pub use lane::{STARVATION, TURN, starvation_bound};
+pub use options::{QueueOptions, RETRIES_MAX};
+pub use scheduler::{Entry, SCHEDULERS, Scheduler, scheduler};
+pub use waits::{AGED_NANOS, SHARE};
 
 use crate::contract::{Failure, Geometry, IoError, Op, PropertyError, Sector, UnitCommand};
 
