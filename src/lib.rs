@@ -2,5 +2,6 @@
 
 pub mod error;
 pub mod file;
+pub mod fuse;
 pub mod sync;
 pub mod vfs;
