@@ -4,8 +4,10 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod doctor;
+pub mod daemon;
 pub mod error;
 pub mod file;
+pub mod fuse;
 pub mod sync;
 #[cfg(test)]
 mod tidy;
