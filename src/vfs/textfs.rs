@@ -70,8 +70,8 @@ impl FileOps for ReportFile {
         Err(Error::plain(Errno::EBADF))
     }
 
-    fn seek(&self, at: u64, which: Seek) -> Result<u64, Error> {
-        seek_text(self.text.len(), at, which)
+    fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error> {
+        seek_text(self.text.len(), at, which).map(Answer::Now)
     }
 }
 
@@ -346,7 +346,7 @@ impl FileOps for ControlHandle {
         }
     }
 
-    fn seek(&self, at: u64, which: Seek) -> Result<u64, Error> {
-        seek_text(self.answer.lock().text.len(), at, which)
+    fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error> {
+        seek_text(self.answer.lock().text.len(), at, which).map(Answer::Now)
     }
 }

@@ -83,13 +83,13 @@ impl FileOps for MemFile {
         Ok(Answer::Now(()))
     }
 
-    fn seek(&self, at: u64, which: Seek) -> Result<u64, Error> {
+    fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error> {
         let pages = self.pages()?.read();
         let found = match which {
             _ if at >= pages.length() => None,
             Seek::Data => pages.data_from(at),
             Seek::Hole => Some(pages.hole_from(at)),
         };
-        found.ok_or_else(|| Error::plain(Errno::ENXIO))
+        found.map(Answer::Now).ok_or_else(|| Error::plain(Errno::ENXIO))
     }
 }
