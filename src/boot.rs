@@ -34,7 +34,11 @@ pub fn boot(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Kern
     let switch = Arc::new(switch);
     let cache = BufferCache::new(
         Arc::clone(&engine),
-        CacheConfig { size_bytes: config.cache.size, flush_age: config.cache.flush_age },
+        CacheConfig {
+            size_bytes: config.cache.size,
+            flush_age_nanos: config.cache.flush_age,
+            ..CacheConfig::default()
+        },
     );
     let special = Arc::new(Special::new(Arc::clone(&switch), &cache, &engine)?);
     let files = Arc::new(OpenFiles::default());

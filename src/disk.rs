@@ -4,10 +4,9 @@ use crate::cache::CachedDevice;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Seek};
 use crate::partition::{self, Partition};
-use crate::raw;
 use crate::sync::{Arc, Mutex, RwLock};
 use devices::engine::Engine;
-use devices::{BlockDevice, Geometry, Interrupt, Origin, Request, SECTOR_SIZE, Sector};
+use devices::{BlockDevice, Geometry, Interrupt, Origin, SECTOR_SIZE, Sector};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The part of a disk that a node shows, in bytes from the start of the unit.
@@ -216,19 +215,11 @@ impl Disk {
             let words = format!("{}: {len} bytes at {at}: off the sector or the end", self.name);
             return Err(Error::new(Errno::EINVAL, words));
         }
-        let start = window.start + at;
-        let disk = Arc::clone(self);
-        Ok(Answer::Later(Box::new(move |interrupt| {
-            disk.cached.forget(start..start + len, interrupt)?;
-            let first = Sector(start / SECTOR_SIZE as u64);
-            let count = len / SECTOR_SIZE as u64;
-            let make = |done| match how {
-                Clearing::Discard => Request::discard(first, count, from, done),
-                Clearing::Zero => Request::zero(first, count, from, done),
-            };
-            let range = start..start + len;
-            let answer = raw::submit(&disk, make, move |disk| disk.cached.drop_clean_range(range))?;
-            raw::finish(answer, interrupt)
+        let range = window.start + at..window.start + at + len;
+        let cached = Arc::clone(&self.cached);
+        Ok(Answer::Later(Box::new(move |interrupt| match how {
+            Clearing::Discard => cached.discard(from, range, interrupt),
+            Clearing::Zero => cached.zero(from, range, interrupt),
         })))
     }
 

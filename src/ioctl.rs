@@ -53,7 +53,7 @@ pub fn disk(
             let range = window.start..window.start + window.len;
             Ok(Answer::Later(Box::new(move |interrupt| {
                 disk.cached.sync(Some(range.clone()), interrupt)?;
-                disk.cached.drop_clean_range(range);
+                disk.cached.invalidate(range);
                 Ok((0, Vec::new()))
             })))
         }

@@ -2,13 +2,14 @@
 
 use crate::cache::BufferCache;
 use crate::disk::Disk;
-use crate::error::Error;
-use crate::file::{Device, DeviceKind, OpenFiles};
+use crate::error::{Errno, Error};
+use crate::file::{Answer, Device, DeviceKind, OpenFiles};
 use crate::spec::Special;
 use crate::sync::{Arc, Mutex};
 use crate::vfs::Vfs;
 use devices::conf::ProbeReport;
 use devices::machine::Machine;
+use devices::value::{format_size, format_time, parse_size, parse_time};
 use devices::{DevId, Interrupt};
 
 /// See the head of this file; [`crate::boot`] makes it.
@@ -71,17 +72,32 @@ impl Kernel {
         }
     }
 
-    /// Sets `cache.PROPERTY`.
+    /// Sets `cache.PROPERTY`; a smaller cache first writes what it must give up.
     ///
     /// # Errors
-    /// What is wrong, in words; nothing has changed then.
-    pub fn set_cache(&self, property: &str, value: &str) -> Result<(), String> {
+    /// `EINVAL` in words; nothing has changed then.
+    pub fn set_cache(&self, property: &str, value: &str) -> Result<Answer<String>, Error> {
+        let wrong = |right: &str| {
+            Error::new(Errno::EINVAL, format!("set: cache.{property} {value}: {right}"))
+        };
         match property {
-            "size" => self.cache.set_size(crate::config::parse_size(value)?),
-            "flush_age" => self.cache.set_flush_age(crate::config::parse_time(value)?),
-            _ => return Err(format!("no key cache.{property} (there are: size, flush_age)")),
+            "size" => {
+                let bytes = parse_size(value).filter(|bytes| *bytes > 0);
+                let bytes = bytes.ok_or_else(|| wrong("a size is wanted, as in 64M"))?;
+                let cache = Arc::clone(&self.cache);
+                return Ok(Answer::Later(Box::new(move |interrupt| {
+                    cache.resize(bytes, interrupt)?;
+                    Ok("ok\n".to_owned())
+                })));
+            }
+            "flush_age" => {
+                let nanos = parse_time(value).filter(|nanos| *nanos > 0);
+                let nanos = nanos.ok_or_else(|| wrong("a time is wanted, as in 30s"))?;
+                self.cache.set_flush_age(nanos);
+            }
+            _ => return Err(wrong("not known; there are size, flush_age")),
         }
-        Ok(())
+        Ok(Answer::Now("ok\n".to_owned()))
     }
 
     /// What `cache.PROPERTY` is.
@@ -90,8 +106,8 @@ impl Kernel {
     /// That there is no such key, in words.
     pub fn get_cache(&self, property: &str) -> Result<String, String> {
         match property {
-            "size" => Ok(crate::config::show_size(self.cache.size())),
-            "flush_age" => Ok(crate::config::show_time(self.cache.flush_age())),
+            "size" => Ok(format_size(self.cache.size())),
+            "flush_age" => Ok(format_time(self.cache.flush_age())),
             _ => Err(format!("no key cache.{property} (there are: size, flush_age)")),
         }
     }
@@ -106,7 +122,7 @@ impl Kernel {
                 lost.push(format!("{}: delayed writes could not be written: {error}", disk.name));
             }
         }
-        self.cache.stop_updater();
+        self.cache.stop();
         self.machine.engine.stop();
         lost
     }

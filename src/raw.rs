@@ -173,7 +173,7 @@ impl FileOps for RawFile {
         let start = self.window.start + at;
         self.disk.note_write(self.part, start, len as u64);
         write(&self.disk, origin(call), start, data[..len].to_vec(), move |disk| {
-            disk.cached.drop_clean_range(start..start + len as u64);
+            disk.cached.invalidate(start..start + len as u64);
         })
     }
 

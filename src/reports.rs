@@ -1,7 +1,8 @@
 //! The reports under `/proc`: one table of names and the text each makes when it is opened.
 
+use crate::cache::BLOCK_BYTES;
 use crate::disk::Disk;
-use crate::file::{Caller, Device, DeviceKind, Report};
+use crate::file::{Caller, Report};
 use crate::kernel::Kernel;
 use crate::sync::Arc;
 use devices::{Direction, Status, Waiting};
@@ -157,7 +158,20 @@ fn four(text: &mut String, d: Direction) {
 fn bufcache(kernel: &Kernel) -> String {
     let stats = kernel.cache.stats();
     let mut text = String::new();
-    for (key, value) in stats.pairs() {
+    let blocks = |bytes: u64| bytes / BLOCK_BYTES as u64;
+    let pairs = [
+        ("block_bytes", BLOCK_BYTES as u64),
+        ("capacity", blocks(stats.capacity)),
+        ("used", blocks(stats.used)),
+        ("dirty", blocks(stats.dirty)),
+        ("hits", stats.hits),
+        ("misses", stats.misses),
+        ("reads", stats.physical_reads),
+        ("writes", stats.physical_writes),
+        ("read_ahead", stats.read_ahead),
+        ("bytes_per_write", stats.bytes_per_write()),
+    ];
+    for (key, value) in pairs {
         let _ = writeln!(text, "{key} {value}");
     }
     for b in kernel.cache.list() {
@@ -169,8 +183,8 @@ fn bufcache(kernel: &Kernel) -> String {
 fn errors(kernel: &Kernel) -> String {
     let mut text = String::new();
     for disk in kernel.special.disks() {
-        for line in disk.cached.error_log() {
-            let _ = writeln!(text, "{} {line}", disk.name);
+        for e in disk.cached.write_errors() {
+            let _ = writeln!(text, "{} {e}", disk.name);
         }
         if let Some(failure) = disk.unit.sense() {
             let _ = writeln!(text, "{} last {failure}", disk.name);
@@ -202,10 +216,4 @@ fn latencies(text: &mut String, disk: &Disk) {
     for (name, value) in disk.unit.properties() {
         let _ = writeln!(text, "{} {name} {value}", disk.name);
     }
-}
-
-/// How a device is written in reports: `b 8 0`.
-#[must_use]
-pub fn shown(kind: DeviceKind, id: devices::DevId) -> String {
-    Device { kind, id }.to_string()
 }

@@ -118,7 +118,7 @@ impl SpecialFiles for Special {
             Way::Block(disk, window, part) => {
                 check_writable(&disk, flags)?;
                 disk.opened(part);
-                let errors = disk.cached.open_errors();
+                let errors = Arc::new(disk.cached.open_errors());
                 Ok(Arc::new(BlockFile { disk, window, part, errors }))
             }
             Way::Raw(disk, window, part) => {
@@ -157,7 +157,7 @@ struct BlockFile {
     disk: Arc<Disk>,
     window: Window,
     part: u32,
-    errors: ErrorCursor,
+    errors: Arc<ErrorCursor>,
 }
 
 /// `O_DIRECT`, `O_DSYNC` (also set in `O_SYNC`) of this host.
@@ -198,11 +198,14 @@ impl BlockFile {
         let range = start..start + data.len() as u64;
         let (disk, from, data) = (Arc::clone(&self.disk), raw::origin(call), data.to_vec());
         let is_durable = call.flags & O_DSYNC != 0;
+        if !is_durable && !self.cached().is_dirty(range.clone()) {
+            return raw::write(&disk, from, start, data, |disk| disk.cached.invalidate(range));
+        }
         Ok(Answer::Later(Box::new(move |interrupt| {
             disk.cached.flush_range(range.clone(), interrupt)?;
             let after = range.clone();
             let write = raw::write(&disk, from, start, data, move |disk| {
-                disk.cached.drop_clean_range(after);
+                disk.cached.invalidate(after);
             })?;
             let taken = raw::finish(write, interrupt)?;
             if is_durable {
@@ -284,8 +287,9 @@ impl FileOps for BlockFile {
         }
         let rest = data[taken..len].to_vec();
         Ok(Answer::Later(Box::new(move |interrupt| {
-            cached.write_wait(from, start + taken as u64, &rest, interrupt)?;
-            Ok(len)
+            let more = cached.write_wait(from, start + taken as u64, &rest, interrupt);
+            // What was taken counts, also where the rest was not: the next call tells why.
+            if taken > 0 { Ok(taken + more.unwrap_or(0)) } else { more }
         })))
     }
 
@@ -295,11 +299,9 @@ impl FileOps for BlockFile {
             return Ok(Answer::Now(()));
         }
         let (cached, range, errors) =
-            (Arc::clone(self.cached()), self.range(), self.errors.clone());
+            (Arc::clone(self.cached()), self.range(), Arc::clone(&self.errors));
         Ok(Answer::Later(Box::new(move |interrupt| {
-            let synced = cached.sync(Some(range), interrupt);
-            let told = errors.take();
-            synced.and(told)
+            errors.after(cached.sync(Some(range), interrupt))
         })))
     }
 

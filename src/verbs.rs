@@ -1,6 +1,5 @@
 //! The verbs of `ctl`: each a row of one table, obeyed by the kernel half's rooms.
 
-use crate::config::parse_size;
 use crate::ctl::{Action, Verb, refuse, shown};
 use crate::disk::Disk;
 use crate::error::{Errno, Error};
@@ -135,23 +134,7 @@ fn mount(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<St
         let words = format!("a mem file system is on no device: write none, not {}", shown(device));
         return Err(refuse("mount", &words));
     }
-    let mut bytes = None;
-    let mut is_read_only = false;
-    for option in options.split(',') {
-        match option.split_once('=') {
-            None if option == "rw" => is_read_only = false,
-            None if option == "ro" => is_read_only = true,
-            Some(("size", size)) => {
-                bytes = Some(parse_size(size).map_err(|words| refuse("mount", &words))?);
-            }
-            _ => {
-                let words = format!("no option {} (there are: rw, ro, size=)", shown(option));
-                return Err(refuse("mount", &words));
-            }
-        }
-    }
-    let _ = (bytes, is_read_only);
-    let fs = MemFs::new(bytes, kernel.owner);
+    let fs = MemFs::from_options(options, kernel.owner)?;
     kernel.vfs.mounts().mount(fs, Path::new(dir), device, kind, options)?;
     done()
 }
@@ -246,8 +229,7 @@ fn set(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<Stri
         return Err(refuse("set", &format!("{} is not of the form DEVICE.PROPERTY", shown(key))));
     };
     if owner == "cache" {
-        kernel.set_cache(property, value).map_err(|words| refuse("set", &words))?;
-        return done();
+        return kernel.set_cache(property, value);
     }
     let disk = find_disk(kernel, "set", owner)?;
     if property == "sync" {
@@ -319,8 +301,8 @@ fn cache_drop(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answ
         let words = format!("cannot {}; the form is: cache drop", shown(&words[0]));
         return Err(refuse("cache", &words));
     }
-    let dropped = kernel.cache.drop_clean();
-    Ok(Answer::Now(format!("{dropped} clean buffers dropped\n")))
+    kernel.cache.drop_clean();
+    done()
 }
 
 fn rescan(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
@@ -340,4 +322,33 @@ fn command(
     })?;
     kernel.machine.engine.crank();
     done()
+}
+
+fn irq(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
+    let is_on = on_or_off("irq", &words[0])?;
+    let disk = find_disk(kernel, "irq", &words[1])?;
+    kernel.machine.irq.set_masked(&disk.name, !is_on).map_err(|why| refuse("irq", &why))?;
+    kernel.machine.engine.crank();
+    done()
+}
+
+fn on_or_off(verb: &str, word: &str) -> Result<bool, Error> {
+    match word {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err(refuse(verb, &format!("{} is neither on nor off", shown(word)))),
+    }
+}
+
+fn trace(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
+    match words[0].as_str() {
+        "clear" => kernel.machine.trace.clear(),
+        word => kernel.machine.trace.set(on_or_off("trace", word)?),
+    }
+    done()
+}
+
+fn fault(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
+    let units = || kernel.special.disks().map(|disk| disk.name.as_str());
+    kernel.machine.faults.command(words, units).map(Answer::Now).map_err(|why| refuse("fault", &why))
 }
