@@ -6,6 +6,7 @@ pub mod config;
 pub mod ctl;
 pub mod daemon;
 pub mod doctor;
+pub mod cache;
 pub mod error;
 pub mod file;
 pub mod fuse;
