@@ -3,9 +3,11 @@
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod daemon;
 pub mod doctor;
 pub mod error;
 pub mod file;
+pub mod fuse;
 pub mod sync;
 #[cfg(test)]
 mod tidy;

@@ -1,0 +1,375 @@
+//! Requests on open files: what may have to wait is handed to a worker with its reply.
+
+use super::Door;
+use super::reply::{Refuse, call, caller, conclude, guarded};
+use crate::error::{Errno, Error};
+use crate::file::{Answer, Call, FileOps, IoctlAnswer, Nature, OpenFile, Seek, SyncKind};
+use crate::sync::Arc;
+use crate::vfs::{Attr, Change, Ino};
+use fuser::{
+    FileHandle, FopenFlags, INodeNo, IoctlFlags, PollEvents, ReplyCreate, ReplyData, ReplyEmpty,
+    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyWrite, Request, WriteFlags,
+};
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long an open waits for a close that the host has begun but not yet told us of.
+const RELEASE_WAIT: Duration = Duration::from_millis(50);
+/// Most closes of other files heard in that time, before the device counts as busy.
+const RELEASES_HEARD_MAX: u32 = 64;
+
+/// Reads up to this size use one buffer, longer ones another: cutting and stretching a single one
+/// from 4 KiB to 1 MiB and back would clear the difference each time.
+const SMALL_READ_BYTES_MAX: usize = 64 << 10;
+
+thread_local! {
+    static BUFFERS: RefCell<[Vec<u8>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
+}
+
+/// Lends `run` a buffer of `size` bytes that this thread keeps from read to read.
+fn with_buffer<T>(size: usize, run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let class = usize::from(size > SMALL_READ_BYTES_MAX);
+    let mut buf = BUFFERS.with_borrow_mut(|buffers| std::mem::take(&mut buffers[class]));
+    buf.resize(size, 0);
+    let result = run(&mut buf);
+    BUFFERS.with_borrow_mut(|buffers| buffers[class] = buf);
+    result
+}
+
+/// How the host is to treat an open file.
+fn open_flags(nature: Nature) -> FopenFlags {
+    let table = [
+        (nature.is_direct, FopenFlags::FOPEN_DIRECT_IO),
+        (nature.has_parallel_writes, FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES),
+        // The offset of each system call begins at 0, which is how we tell a tape's records apart.
+        (nature.is_stream, FopenFlags::FOPEN_STREAM),
+        (nature.keeps_cache, FopenFlags::FOPEN_KEEP_CACHE),
+    ];
+    table.into_iter().filter(|(holds, _)| *holds).map(|(_, flag)| flag).collect()
+}
+
+fn opened(file: Arc<OpenFile>, reply: ReplyOpen) {
+    reply.opened(FileHandle(file.handle), open_flags(file.ops.nature()));
+}
+
+fn done((): (), reply: ReplyEmpty) {
+    reply.ok();
+}
+
+impl Door {
+    fn file(&self, handle: FileHandle) -> Result<Arc<OpenFile>, Error> {
+        self.files.get(handle.0)
+    }
+
+    /// The file, for a call that leaves something to be written: none may come once the last
+    /// writing out has begun.
+    fn file_to_change(&self, handle: FileHandle) -> Result<Arc<OpenFile>, Error> {
+        self.admit(Errno::EIO)?;
+        self.file(handle)
+    }
+
+    /// Refuses once the machine is being unmounted.
+    fn admit(&self, errno: Errno) -> Result<(), Error> {
+        if self.is_closing.load(Ordering::Acquire) {
+            return Err(Error::new(errno, "the machine is being unmounted"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_open(&self, req: &Request, node: INodeNo, flags: i32, reply: ReplyOpen) {
+        begin!(req, "open {node} {flags:#o}");
+        let (who, ino) = (caller(req), Ino(node.0));
+        let run = || {
+            self.admit(Errno::ENODEV)?;
+            let busy = match self.vfs.open(&who, ino, flags) {
+                Err(error) if error.errno == Errno::EBUSY => error,
+                settled => return settled.map(Answer::Now),
+            };
+            // close(2) returns before we hear of it: whoever closed a device and opens it again
+            // must not find himself in his own way. This thread hears of it, so another waits.
+            let closing = self.closing.snapshot();
+            if closing.is_empty() {
+                return Err(busy);
+            }
+            let (vfs, all) = (Arc::clone(&self.vfs), Arc::clone(&self.closing));
+            Ok(Answer::Later(Box::new(move |_| {
+                all.wait_for(&closing, RELEASE_WAIT, RELEASES_HEARD_MAX);
+                vfs.open(&who, ino, flags)
+            })))
+        };
+        self.answer_or_wait(req, reply, run, opened, opened);
+    }
+
+    pub(super) fn on_create(
+        &self,
+        req: &Request,
+        (parent, name): (INodeNo, &OsStr),
+        (mode, umask): (u32, u32),
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        begin!(req, "create {parent} {name:?} {mode:o} {flags:#o}");
+        let run = || {
+            self.admit(Errno::ENODEV)?;
+            self.vfs.create(&caller(req), Ino(parent.0), name, mode & 0o7777, umask, flags)
+        };
+        self.answer(req, reply, run, |(attr, file): (Attr, Arc<OpenFile>), reply| {
+            let (ttl, shown) = (super::attr::ttl(&attr), super::attr::shown(&attr));
+            let flags = open_flags(file.ops.nature());
+            reply.created(&ttl, &shown, super::names::GENERATION, FileHandle(file.handle), flags);
+        });
+    }
+
+    pub(super) fn on_read(
+        &self,
+        req: &Request,
+        handle: FileHandle,
+        (at, size): (u64, u32),
+        flags: i32,
+        reply: ReplyData,
+    ) {
+        begin!(req, "read {handle} {at} {size}");
+        let (id, call, size) = (req.unique().0, call(req, flags), size as usize);
+        with_buffer(size, |buf| {
+            let read = guarded(id, || {
+                let file = self.file(handle)?;
+                file.ops.read(&call, at, buf).map(|answer| (file, answer))
+            });
+            match read {
+                Ok((file, Answer::Now(len))) => {
+                    file.moved_to(at + len as u64);
+                    let data = &buf[..len.min(buf.len())];
+                    conclude(id, Ok(data), reply, |data, reply| reply.data(data));
+                }
+                Ok((file, Answer::Later(later))) => {
+                    self.wait(id, req.pid(), later, reply, move |data: Vec<u8>, reply| {
+                        file.moved_to(at + data.len() as u64);
+                        reply.data(&data[..data.len().min(size)]);
+                    });
+                }
+                Err(error) => conclude::<(), _>(id, Err(error), reply, |(), _| ()),
+            }
+        });
+    }
+
+    pub(super) fn on_write(
+        &self,
+        req: &Request,
+        handle: FileHandle,
+        (at, data): (u64, &[u8]),
+        (kind, flags): (WriteFlags, i32),
+        reply: ReplyWrite,
+    ) {
+        begin!(req, "write {handle} {at} {}", data.len());
+        let call = call(req, flags);
+        let found = guarded(call.id, || {
+            let file = self.file_to_change(handle)?;
+            if kind.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+                self.clear_set_id(&call, &file)?;
+            }
+            Ok(file)
+        });
+        let file = match found {
+            Ok(file) => file,
+            Err(error) => return conclude::<(), _>(call.id, Err(error), reply, |(), _| ()),
+        };
+        let moved = Arc::clone(&file);
+        let written = move |len: usize, reply: ReplyWrite, file: &OpenFile| {
+            file.moved_to(at + len as u64);
+            reply.written(u32::try_from(len).unwrap_or(u32::MAX));
+        };
+        self.answer_or_wait(
+            req,
+            reply,
+            || file.ops.write(&call, at, data),
+            |len, reply| written(len, reply, &file),
+            move |len, reply| written(len, reply, &moved),
+        );
+    }
+
+    /// Who may not keep another's set-id bits takes them away by writing; the host leaves that to
+    /// us (FUSE_HANDLE_KILLPRIV_V2), and says only that it might be due. Devices have none.
+    fn clear_set_id(&self, call: &Call, file: &OpenFile) -> Result<(), Error> {
+        if file.ops.kind() != "memory" {
+            return Ok(());
+        }
+        let ino = Ino(file.ino);
+        let mode = u32::from(self.vfs.getattr(ino)?.mode);
+        let kept = without_set_id(mode);
+        if kept != mode {
+            self.vfs.setattr(
+                &call.caller,
+                ino,
+                &Change { mode: Some(kept), ..Change::default() },
+            )?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_flush(&self, req: &Request, handle: FileHandle, reply: ReplyEmpty) {
+        begin!(req, "flush {handle}");
+        let run = |file: &dyn FileOps, call: &Call| {
+            self.closing.insert(handle.0);
+            file.flush(call)
+        };
+        self.on_file(req, handle, reply, run, done);
+    }
+
+    pub(super) fn on_release(&self, req: &Request, handle: FileHandle, reply: ReplyEmpty) {
+        begin!(req, "release {handle}");
+        let run = || {
+            self.vfs.close(handle.0);
+            Ok(())
+        };
+        self.answer(req, reply, run, done);
+        self.closing.remove(handle.0);
+    }
+
+    pub(super) fn on_fsync(
+        &self,
+        req: &Request,
+        handle: FileHandle,
+        kind: SyncKind,
+        reply: ReplyEmpty,
+    ) {
+        begin!(req, "fsync {handle} {kind:?}");
+        self.on_file(req, handle, reply, |file, call| file.sync(call, kind), done);
+    }
+
+    pub(super) fn on_allocate(
+        &self,
+        req: &Request,
+        handle: FileHandle,
+        (at, len): (u64, u64),
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        begin!(req, "fallocate {handle} {mode:#x} {at} {len}");
+        let run = |file: &dyn FileOps, call: &Call| {
+            self.admit(Errno::EIO)?;
+            file.allocate(call, mode, at, len)
+        };
+        self.on_file(req, handle, reply, run, done);
+    }
+
+    pub(super) fn on_ioctl(
+        &self,
+        req: &Request,
+        handle: FileHandle,
+        flags: IoctlFlags,
+        (cmd, input, out_size): (u32, &[u8], u32),
+        reply: ReplyIoctl,
+    ) {
+        begin!(req, "ioctl {handle} {cmd:#x} {} in {out_size} out", input.len());
+        let out = out_size as usize;
+        let run = |file: &dyn FileOps, call: &Call| {
+            self.admit(Errno::EIO)?;
+            if flags.contains(IoctlFlags::FUSE_IOCTL_DIR) {
+                return Err(Errno::ENOTTY.into());
+            }
+            match file.ioctl(call, cmd, input, out)? {
+                // A command whose number carries no size leaves no room for data: an answer
+                // without them would be taken for one with.
+                Answer::Now((_, data)) if data.len() > out => Err(Errno::ENOTTY.into()),
+                answer => Ok(answer),
+            }
+        };
+        self.on_file(req, handle, reply, run, move |(result, data): IoctlAnswer, reply| {
+            reply.ioctl(result, &data[..data.len().min(out)]);
+        });
+    }
+
+    pub(super) fn on_poll(&self, req: &Request, handle: FileHandle, reply: ReplyPoll) {
+        begin!(req, "poll {handle}");
+        let run = || {
+            let file = self.file(handle)?;
+            Ok(file.ops.poll(&call(req, file.flags)))
+        };
+        self.answer(req, reply, run, |ready, reply| {
+            reply.poll(PollEvents::from_bits_truncate(ready));
+        });
+    }
+
+    pub(super) fn on_lseek(
+        &self,
+        req: &Request,
+        handle: FileHandle,
+        (offset, whence): (i64, i32),
+        reply: ReplyLseek,
+    ) {
+        begin!(req, "lseek {handle} {offset} {whence}");
+        let run = || {
+            let which = match whence {
+                libc::SEEK_DATA => Seek::Data,
+                libc::SEEK_HOLE => Seek::Hole,
+                _ => return Err(Errno::EINVAL.into()),
+            };
+            let at = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
+            let found = self.file(handle)?.ops.seek(at, which)?;
+            i64::try_from(found).map_err(|_| Errno::EOVERFLOW.into())
+        };
+        self.answer(req, reply, run, |at, reply| reply.offset(at));
+    }
+
+    /// A call on an open file that needs nothing but the flags of its open(2).
+    fn on_file<T: Send + 'static, R: Refuse>(
+        &self,
+        req: &Request,
+        handle: FileHandle,
+        reply: R,
+        run: impl FnOnce(&dyn FileOps, &Call) -> Result<Answer<T>, Error>,
+        send: impl Fn(T, R) + Clone + Send + 'static,
+    ) {
+        let run = || {
+            let file = self.file(handle)?;
+            run(file.ops.as_ref(), &call(req, file.flags))
+        };
+        self.answer_or_wait(req, reply, run, send.clone(), send);
+    }
+}
+
+/// `mode` after a write by somebody who may not keep set-id bits: set-group-id without execution
+/// by the group is no set-id bit, and stays.
+fn without_set_id(mode: u32) -> u32 {
+    let group = if mode & libc::S_IXGRP != 0 { libc::S_ISGID } else { 0 };
+    mode & !libc::S_ISUID & !group
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nature_becomes_the_flags_of_the_open() {
+        assert_eq!(open_flags(Nature::default()), FopenFlags::empty());
+        let disk = Nature { is_direct: true, has_parallel_writes: true, ..Nature::default() };
+        assert_eq!(
+            open_flags(disk),
+            FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_PARALLEL_DIRECT_WRITES
+        );
+        let tape = Nature { is_direct: true, is_stream: true, ..Nature::default() };
+        assert_eq!(open_flags(tape), FopenFlags::FOPEN_DIRECT_IO | FopenFlags::FOPEN_STREAM);
+        let file = Nature { keeps_cache: true, ..Nature::default() };
+        assert_eq!(open_flags(file), FopenFlags::FOPEN_KEEP_CACHE);
+    }
+
+    #[test]
+    fn a_buffer_has_the_size_asked_for_and_survives_a_panic_inside() {
+        for size in [4096, 1 << 20, 512, 0, 1 << 16] {
+            with_buffer(size, |buf| assert_eq!(buf.len(), size));
+        }
+        let panics = || with_buffer(10, |_| panic!("on purpose"));
+        assert!(std::panic::catch_unwind(panics).is_err());
+        with_buffer(10, |buf| assert_eq!(buf.len(), 10));
+    }
+
+    #[test]
+    fn a_write_takes_set_id_bits_away() {
+        assert_eq!(without_set_id(0o4755), 0o755);
+        assert_eq!(without_set_id(0o6775), 0o775);
+        assert_eq!(without_set_id(0o2664), 0o2664);
+        assert_eq!(without_set_id(0o1777), 0o1777);
+    }
+}

@@ -1,0 +1,171 @@
+//! Answering: one way for what is done at once, and one for what must wait first.
+//!
+//! Every request is answered exactly once: a reply that is dropped, by a panic too, answers EIO
+//! (fuser sees to that). With the log's level `debug` a request makes a line when it begins and
+//! one with the same number when it ends.
+
+use super::Door;
+use super::work::Job;
+use crate::error::{Errno, Error};
+use crate::file::{Answer, Call, Caller, Later};
+use crate::sync::Arc;
+use fuser::Request;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A reply that can carry an error.
+pub(super) trait Refuse: Send + 'static {
+    fn refuse(self, errno: fuser::Errno);
+}
+
+macro_rules! refuse {
+    ($($reply:ident)*) => {
+        $(impl Refuse for fuser::$reply {
+            fn refuse(self, errno: fuser::Errno) {
+                self.error(errno);
+            }
+        })*
+    };
+}
+
+refuse! {
+    ReplyAttr ReplyCreate ReplyData ReplyDirectory ReplyEmpty ReplyEntry ReplyIoctl ReplyLseek
+    ReplyOpen ReplyPoll ReplyStatfs ReplyWrite ReplyXattr
+}
+
+/// Who asks.
+pub(super) fn caller(req: &Request) -> Caller {
+    Caller { pid: req.pid(), uid: req.uid(), gid: req.gid() }
+}
+
+/// A call of `req` on a file with `flags`.
+pub(super) fn call(req: &Request, flags: i32) -> Call {
+    Call { caller: caller(req), flags, id: req.unique().0 }
+}
+
+/// Runs a call; a panic in it is an EIO.
+pub(super) fn guarded<T>(id: u64, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        log::error!(target: "fuse", "{id} panicked; it answers EIO");
+        Err(Error::plain(Errno::EIO))
+    })
+}
+
+/// Sends what a call came to.
+pub(super) fn conclude<T, R: Refuse>(
+    id: u64,
+    result: Result<T, Error>,
+    reply: R,
+    send: impl FnOnce(T, R),
+) {
+    match result {
+        Ok(answer) => {
+            log::debug!(target: "fuse", "{id} done");
+            send(answer, reply);
+        }
+        Err(error) => {
+            log::debug!(target: "fuse", "{id} {}: {error}", error.errno.name());
+            reply.refuse(wire(error.errno));
+        }
+    }
+}
+
+/// An error number that the host takes. ENOSYS would switch the operation off for good, and a
+/// number that is none would be refused, leaving the caller without an answer.
+fn wire(errno: Errno) -> fuser::Errno {
+    match errno.0 {
+        libc::ENOSYS => fuser::Errno::EOPNOTSUPP,
+        number @ 1..512 => fuser::Errno::from_i32(number),
+        _ => fuser::Errno::EIO,
+    }
+}
+
+impl Door {
+    /// Answers a call that never waits.
+    pub(super) fn answer<T, R: Refuse>(
+        &self,
+        req: &Request,
+        reply: R,
+        run: impl FnOnce() -> Result<T, Error>,
+        send: impl FnOnce(T, R),
+    ) {
+        let id = req.unique().0;
+        conclude(id, guarded(id, run), reply, send);
+    }
+
+    /// Answers a call that may have to wait: then a worker does, holding the reply.
+    pub(super) fn answer_or_wait<N, L: Send + 'static, R: Refuse>(
+        &self,
+        req: &Request,
+        reply: R,
+        run: impl FnOnce() -> Result<Answer<N, L>, Error>,
+        send_now: impl FnOnce(N, R),
+        send_later: impl FnOnce(L, R) + Send + 'static,
+    ) {
+        let id = req.unique().0;
+        match guarded(id, run) {
+            Ok(Answer::Now(answer)) => conclude(id, Ok(answer), reply, send_now),
+            Ok(Answer::Later(later)) => self.wait(id, req.pid(), later, reply, send_later),
+            Err(error) => conclude::<N, R>(id, Err(error), reply, |_, _| ()),
+        }
+    }
+
+    /// Hands the rest of a call to a worker; the caller's signals, and the unmount, end it.
+    pub(super) fn wait<L: Send + 'static, R: Refuse>(
+        &self,
+        id: u64,
+        tid: u32,
+        later: Later<L>,
+        reply: R,
+        send: impl FnOnce(L, R) + Send + 'static,
+    ) {
+        log::debug!(target: "fuse", "{id} waits");
+        let parked = self.park.enter(tid);
+        let park = self.park.clone();
+        let interrupt = Arc::clone(parked.interrupt());
+        let run = Box::new(move |go: Result<(), Errno>| {
+            let result = match go {
+                Ok(()) => guarded(id, || later(parked.interrupt())),
+                Err(errno) => Err(errno.into()),
+            };
+            drop(parked);
+            conclude(id, result.map_err(|error| at_unmount(error, park.is_closed())), reply, send);
+        });
+        self.workers.run(Job { interrupt, run });
+    }
+}
+
+/// Who is called away by the unmount hears EIO: nobody sent it a signal.
+fn at_unmount(error: Error, is_closed: bool) -> Error {
+    if is_closed && error.errno == Errno::EINTR {
+        return Error::new(Errno::EIO, "the machine is being unmounted");
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_in_a_call_is_an_eio() {
+        let result: Result<(), Error> = guarded(7, || panic!("on purpose"));
+        assert_eq!(result.unwrap_err().errno, Errno::EIO);
+        assert_eq!(guarded(7, || Ok(3)).unwrap(), 3);
+    }
+
+    #[test]
+    fn no_error_number_switches_an_operation_off_or_loses_the_answer() {
+        assert_eq!(wire(Errno::EINTR), fuser::Errno::EINTR);
+        assert_eq!(wire(Errno(libc::ENOSYS)), fuser::Errno::EOPNOTSUPP);
+        for none in [0, -5, 512, i32::MAX, i32::MIN] {
+            assert_eq!(wire(Errno(none)), fuser::Errno::EIO);
+        }
+    }
+
+    #[test]
+    fn an_unmount_turns_interrupted_into_eio_and_leaves_other_errors() {
+        assert_eq!(at_unmount(Errno::EINTR.into(), true).errno, Errno::EIO);
+        assert_eq!(at_unmount(Errno::EINTR.into(), false).errno, Errno::EINTR);
+        assert_eq!(at_unmount(Errno::ENOSPC.into(), true).errno, Errno::ENOSPC);
+    }
+}

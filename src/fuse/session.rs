@@ -1,0 +1,170 @@
+//! A mounted tree: how it is mounted, that it has ended, how it closes.
+//!
+//! As root and in a user name space the mount is made by mount(2); for an ordinary user fuser
+//! falls back to `fusermount3`. The session ends when the host lets go of it: after umount(8),
+//! `fusermount3 -u`, or the last close behind a lazy unmount (measured: reading the device then
+//! gives ENODEV, in each case).
+
+use super::Door;
+use super::park::Park;
+use super::work::Workers;
+use crate::error::{Errno, Error};
+use crate::sync::Arc;
+use fuser::{Config, MountOption, SessionACL};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The file system type in the host's mount table.
+pub const KIND: &str = "fuse.spindle";
+
+/// Who may use the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Users {
+    /// Only who mounted it; also root may not.
+    Owner,
+    /// Everybody, as far as modes let them.
+    All,
+}
+
+/// A mounted tree, served by threads of its own until it ends.
+pub struct Session {
+    workers: Workers,
+    park: Park,
+    is_closing: Arc<AtomicBool>,
+    ended: io::PipeReader,
+}
+
+impl Session {
+    /// Mounts `door` at `mountpoint`, an absolute path. The tree answers on return.
+    ///
+    /// # Errors
+    /// In words: no FUSE device, or none for us; whatever mount(2) or fusermount3 say.
+    pub fn start(door: Door, mountpoint: &Path, users: Users) -> Result<Session, Error> {
+        check_device(Path::new("/dev/fuse"))?;
+        let (workers, park) = (door.workers.clone(), door.park.clone());
+        let is_closing = Arc::clone(&door.is_closing);
+        let session = fuser::Session::new(door, mountpoint, &options(users))
+            .map_err(|refusal| explain(mountpoint, &refusal))?;
+        let (ended, hold) = io::pipe().map_err(|e| no_thread(&e))?;
+        let serve = move || {
+            match session.run() {
+                Ok(()) => log::info!(target: "fuse", "the host has let go of the tree"),
+                Err(end) => log::error!(target: "fuse", "the session has ended: {end}"),
+            }
+            drop(hold);
+        };
+        let thread = std::thread::Builder::new().name("session".into()).stack_size(128 << 10);
+        thread.spawn(serve).map_err(|e| no_thread(&e))?;
+        Ok(Session { workers, park, is_closing, ended })
+    }
+
+    /// Polls as hung up once the session has ended.
+    #[must_use]
+    pub fn ended(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
+    }
+
+    /// From now on refuses what opens a file or leaves something to be written, calls all that
+    /// wait away with EIO, and waits for what is under way, at most `limit`. `false`: some is.
+    pub fn close(&self, limit: Duration) -> bool {
+        self.is_closing.store(true, Ordering::Release);
+        self.park.close();
+        self.workers.settle(limit)
+    }
+
+    /// Ends the workers, waiting at most `limit`. `false`: some are left.
+    pub fn end_workers(&self, limit: Duration) -> bool {
+        self.workers.close(limit)
+    }
+}
+
+fn options(users: Users) -> Config {
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName("spindle".into()),
+        // As an option of the kernel's, since fuser gives a `Subtype` only to fusermount3.
+        MountOption::CUSTOM("subtype=spindle".into()),
+        MountOption::NoDev,
+        MountOption::NoSuid,
+        MountOption::DefaultPermissions,
+    ];
+    config.acl = match users {
+        Users::Owner => SessionACL::Owner,
+        Users::All => SessionACL::All,
+    };
+    config.n_threads = Some(1);
+    config
+}
+
+/// Whether we can have the FUSE device at all; fuser's own words for that help nobody.
+fn check_device(device: &Path) -> Result<(), Error> {
+    let Err(refusal) = OpenOptions::new().read(true).write(true).open(device) else {
+        return Ok(());
+    };
+    let name = device.display();
+    let (errno, why) = match refusal.kind() {
+        io::ErrorKind::NotFound => (Errno::ENODEV, "is missing; as root: modprobe fuse".into()),
+        io::ErrorKind::PermissionDenied => {
+            (Errno::EACCES, "is not for this user; as root: chmod 666 /dev/fuse".into())
+        }
+        _ => (Errno::ENODEV, format!("does not open: {refusal}")),
+    };
+    Err(Error::new(errno, format!("{name} {why}")))
+}
+
+fn explain(mountpoint: &Path, refusal: &io::Error) -> Error {
+    let words = refusal.to_string();
+    let words = words.trim();
+    let why = if refusal.kind() == io::ErrorKind::NotFound {
+        "cannot be mounted without fusermount3, which is not installed (package fuse3)"
+    } else if words.is_empty() {
+        "fusermount3 refused, and did not say why"
+    } else {
+        words
+    };
+    Error::new(Errno::EACCES, format!("{}: {why}", mountpoint.display()))
+}
+
+fn no_thread(refusal: &io::Error) -> Error {
+    Error::new(Errno::ENOMEM, format!("no thread to serve the tree: {refusal}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_device_is_explained() {
+        let error = check_device(Path::new("/nowhere/fuse")).unwrap_err();
+        assert_eq!(error.errno, Errno::ENODEV);
+        assert_eq!(error.what, "/nowhere/fuse is missing; as root: modprobe fuse");
+    }
+
+    #[test]
+    fn the_tree_never_has_devices_or_set_id_programs_of_the_hosts() {
+        for users in [Users::Owner, Users::All] {
+            let options = options(users).mount_options;
+            for must in [MountOption::NoDev, MountOption::NoSuid, MountOption::DefaultPermissions] {
+                assert!(options.contains(&must));
+            }
+        }
+        assert_eq!(options(Users::Owner).acl, SessionACL::Owner);
+        assert_eq!(options(Users::All).acl, SessionACL::All);
+    }
+
+    #[test]
+    fn a_refusal_without_words_gets_some() {
+        let refusal = io::Error::other("fusermount3: user has no write access\n");
+        assert_eq!(
+            explain(Path::new("/m"), &refusal).what,
+            "/m: fusermount3: user has no write access"
+        );
+        assert!(explain(Path::new("/m"), &io::Error::other("")).what.contains("fusermount3"));
+        let none = io::Error::from(io::ErrorKind::NotFound);
+        assert!(explain(Path::new("/m"), &none).what.contains("package fuse3"));
+    }
+}
