@@ -68,6 +68,13 @@ fn print(text: impl AsRef<[u8]>) -> Result<ExitCode, String> {
     }
 }
 
+/// Tells on standard error, each line as `spindle: what: why`. Who has closed it is not told.
+pub fn tell(words: &str) {
+    let mut out = std::io::stderr();
+    let told = words.lines().try_for_each(|line| writeln!(out, "spindle: {line}"));
+    drop(told);
+}
+
 /// The daemon is this program started again with the same words: this runs in both, and the
 /// mistakes of the description are told by the first.
 fn mount(
@@ -115,7 +122,7 @@ fn umount(args: &UmountArgs) -> Result<ExitCode, String> {
         match daemon::umount(&point) {
             Ok(report) => {
                 for line in report.still_open {
-                    eprintln!("spindle: {}: was still open: {line}", point.display());
+                    tell(&format!("{}: was still open: {line}", point.display()));
                 }
                 wrong.extend(report.errors);
             }

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     match commands::run(&cli, &[], boot) {
         Ok(status) => status,
         Err(words) => {
-            words.lines().for_each(|line| eprintln!("spindle: {line}"));
+            commands::tell(&words);
             ExitCode::FAILURE
         }
     }
