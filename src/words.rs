@@ -2,8 +2,14 @@
 
 use std::time::SystemTime;
 
+/// Longest word that is taken for a slip, in bytes.
+const WORD_BYTES_MAX: usize = 64;
+
 /// The one of `choices` that `word` is most likely a slip of; `None` when none is near.
 pub fn closest<'a>(word: &str, choices: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > WORD_BYTES_MAX {
+        return None;
+    }
     let near = word.chars().count().max(3) / 3; // one slip in three letters
     let distance = |choice: &str| {
         strsim::damerau_levenshtein(&word.to_ascii_lowercase(), &choice.to_ascii_lowercase())
@@ -59,7 +65,7 @@ mod tests {
         for (slip, word) in [("sise", "size"), ("iamge", "image"), ("readonly", "read_only")] {
             assert_eq!(closest(slip, words), Some(word));
         }
-        for stranger in ["", "x", "colour", "wibble"] {
+        for stranger in ["", "x", "colour", "wibble", &"size".repeat(99)] {
             assert_eq!(closest(stranger, words), None, "{stranger}");
         }
     }
