@@ -2,7 +2,6 @@
 //!
 //! Every function answers what is to be printed, or why not: `what: why`, without `spindle: `.
 
-mod mounts;
 mod table;
 
 use crate::words;
@@ -10,51 +9,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-pub use mounts::{Mounted, mounted};
 pub use table::Style;
-
-/// The variable that names the machine meant when `--at` does not.
-pub const AT_VARIABLE: &str = "SPINDLE_AT";
 
 /// Most that is read of an answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
-
-/// The mount point of the machine meant: `--at`, else `$SPINDLE_AT`, else the only one of this
-/// user.
-///
-/// # Errors
-/// That there is none, or several, or that nothing is mounted where it should be.
-pub fn find(at: Option<&Path>) -> Result<PathBuf, String> {
-    let from_environment = std::env::var_os(AT_VARIABLE).filter(|value| !value.is_empty());
-    let named = at.map(Path::to_owned).or_else(|| from_environment.map(PathBuf::from));
-    let all = mounted()?;
-    let Some(named) = named else {
-        return only(all.iter().filter(|one| one.is_mine));
-    };
-    let told = |error: std::io::Error| format!("{}: {}", named.display(), words::of_host(&error));
-    let point = match named.canonicalize() {
-        // A machine whose daemon has died cannot be looked at, but it is in the table.
-        Err(error) => std::path::absolute(&named).map_err(|_| told(error))?,
-        Ok(point) => point,
-    };
-    if all.iter().any(|one| one.point == point) {
-        return Ok(point);
-    }
-    named.metadata().map_err(told)?;
-    Err(format!("{}: no machine is mounted here", named.display()))
-}
-
-fn only<'a>(mut mine: impl Iterator<Item = &'a Mounted>) -> Result<PathBuf, String> {
-    let Some(first) = mine.next() else {
-        return Err("no machine: you have mounted none; `spindle mount MOUNTPOINT` does".into());
-    };
-    let rest = mine.map(|one| one.point.display().to_string()).collect::<Vec<_>>();
-    if rest.is_empty() {
-        return Ok(first.point.clone());
-    }
-    let all = format!("{}, {}", first.point.display(), rest.join(", "));
-    Err(format!("which machine: you have mounted {all}; say which with --at"))
-}
 
 /// The device-status table of the machine at `point`.
 ///
@@ -131,27 +89,6 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn machine(point: &str, is_mine: bool) -> Mounted {
-        Mounted { point: point.into(), is_mine }
-    }
-
-    #[test]
-    fn the_only_machine_is_found_and_none_or_several_are_told() {
-        assert_eq!(only([machine("/a", true)].iter()).unwrap(), Path::new("/a"));
-        assert!(only([].iter()).unwrap_err().starts_with("no machine: "));
-        let several = only([machine("/a", true), machine("/b", true)].iter()).unwrap_err();
-        assert!(several.contains("/a, /b") && several.contains("--at"), "{several}");
-    }
-
-    #[test]
-    fn a_directory_without_a_machine_is_told_apart_from_none() {
-        let dir = tempfile::tempdir().unwrap();
-        let words = find(Some(dir.path())).unwrap_err();
-        assert!(words.ends_with(": no machine is mounted here"), "{words}");
-        let words = find(Some(&dir.path().join("x"))).unwrap_err();
-        assert!(words.ends_with(": No such file or directory"), "{words}");
-    }
 
     #[test]
     fn a_path_is_named_with_or_without_the_mount_point() {

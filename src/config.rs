@@ -33,6 +33,9 @@ const DEFAULT_NAME: &str = "machine.toml (as shipped)";
 /// Longest machine file, in bytes.
 pub const MACHINE_BYTES_MAX: usize = 1 << 20;
 
+/// Most mistakes that are told at once.
+const COMPLAINTS_MAX: usize = 20;
+
 /// Which clock the machine runs by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Time {
@@ -147,9 +150,12 @@ impl Complaints {
         Complaints { list: vec![(place, words.into())] }
     }
 
-    /// The mistakes, one a line, without line ends.
+    /// The mistakes, one a line, without line ends; of very many the first.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        self.list.iter().map(|(place, words)| format!("{place}: {words}"))
+        let told = self.list.iter().take(COMPLAINTS_MAX);
+        let rest = self.list.len().saturating_sub(COMPLAINTS_MAX);
+        let more = (rest > 0).then(|| format!("and {rest} more mistakes"));
+        told.map(|(place, words)| format!("{place}: {words}")).chain(more)
     }
 
     fn or(mut self, config: Config) -> Result<Config, Complaints> {

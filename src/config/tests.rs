@@ -333,6 +333,20 @@ fn there_is_a_most_of_units() {
     assert_eq!(refusal(&disks), format!("my.toml:2047: more than {} units", unit::UNITS_MAX));
 }
 
+#[test]
+fn of_very_many_mistakes_the_first_are_told() {
+    let words = refusal(&"[[dsik]]\n".repeat(1000));
+    assert_eq!(words.lines().count(), COMPLAINTS_MAX + 1);
+    assert!(words.ends_with("\nand 980 more mistakes"), "{words}");
+}
+
+#[test]
+fn brackets_without_end_are_refused() {
+    for text in ["[", "a = [", "a = {b = ", "a.", "[a."] {
+        assert!(read(&text.repeat(100_000)).is_err(), "{text}");
+    }
+}
+
 /// Text that is close enough to a machine file to get far.
 fn nearly() -> impl Strategy<Value = String> {
     let line = prop_oneof![

@@ -11,11 +11,13 @@
 //! than by fork(2) alone, which may not be followed by threads, locks and memory as Rust uses them.
 
 mod end;
+mod find;
 mod host;
 mod start;
 mod state;
 
-pub use end::{Mounted, list, umount};
+pub use end::{Daemon, Mounted, list, umount};
+pub use find::{AT_VARIABLE, find};
 pub use start::mount;
 pub use state::Report;
 
