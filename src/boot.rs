@@ -3,6 +3,7 @@
 use crate::cache::{BufferCache, CacheConfig};
 use crate::config::Config;
 use crate::ctl::Verbs;
+use crate::daemon::Booted;
 use crate::error::{Errno, Error};
 use crate::file::{Device, DeviceKind, OpenFiles, SpecialFiles};
 use crate::kernel::Kernel;
@@ -13,7 +14,21 @@ use crate::{reports, verbs};
 use devices::engine::{Engine, Time};
 use devices::machine::Machine;
 use devices::{Interrupt, conf};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+/// Switches a machine on for whoever runs this process, as the daemon wants it.
+///
+/// # Errors
+/// As [`boot`].
+pub fn booted(config: &Config, state: &Path) -> Result<Booted, Error> {
+    let me = std::fs::metadata("/proc/self").map_err(|e| {
+        Error::new(Errno::ENOENT, format!("/proc/self: {}", crate::words::of_host(&e)))
+    })?;
+    let kernel = boot(config, state, (me.uid(), me.gid()))?;
+    let (vfs, files) = (Arc::clone(&kernel.vfs), Arc::clone(&kernel.files));
+    Ok(Booted { vfs, files, shutdown: Box::new(move || kernel.shut_down()) })
+}
 
 /// Switches a machine on; `state` is its state directory, `owner` who owns its nodes.
 ///
@@ -35,9 +50,10 @@ pub fn boot(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Kern
     let cache = BufferCache::new(
         Arc::clone(&engine),
         CacheConfig {
-            size_bytes: config.cache.size,
-            flush_age_nanos: config.cache.flush_age,
-            ..CacheConfig::default()
+            size_bytes: config.cache.size_bytes,
+            flush_age_nanos: config.cache.flush_age_nanos,
+            wake_percent: config.cache.wake_percent,
+            high_percent: config.cache.high_percent,
         },
     );
     let special = Arc::new(Special::new(Arc::clone(&switch), &cache, &engine)?);

@@ -1,19 +1,28 @@
 //! Spindle, the kernel half: names, special files, buffer cache, and the door to FUSE.
 
+pub mod boot;
+pub mod cache;
 pub mod cli;
 pub mod client;
 pub mod commands;
 pub mod config;
 pub mod ctl;
 pub mod daemon;
+pub mod disk;
 pub mod doctor;
-pub mod cache;
 pub mod error;
 pub mod file;
 pub mod fuse;
+pub mod ioctl;
+pub mod kernel;
+pub mod partition;
+pub mod raw;
+pub mod reports;
 pub mod slot;
+pub mod spec;
 pub mod sync;
 #[cfg(test)]
 mod tidy;
+pub mod verbs;
 pub mod vfs;
 pub mod words;
