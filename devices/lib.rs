@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows of FUSE, of names or of caches.
 
+pub mod bus;
 pub mod contract;
 pub mod engine;
 pub mod machine;
