@@ -6,6 +6,7 @@ pub mod bus;
 pub mod contract;
 pub mod engine;
 pub mod machine;
+pub mod medium;
 pub mod queue;
 pub mod sync;
 
