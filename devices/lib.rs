@@ -9,5 +9,6 @@ pub mod machine;
 pub mod medium;
 pub mod queue;
 pub mod sync;
+pub mod timing;
 
 pub use contract::*;
