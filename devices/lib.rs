@@ -5,6 +5,7 @@
 pub mod bus;
 pub mod contract;
 pub mod engine;
+pub mod fault;
 pub mod machine;
 pub mod medium;
 pub mod queue;
