@@ -24,6 +24,8 @@ pub struct Transfer {
     pub sectors: u64,
     /// Durable when finished.
     pub fua: bool,
+    /// On whose behalf: the thread that made the first of its requests.
+    pub pid: u32,
     /// Where it goes to or comes from, in order; empty unless `op` is a read or a write.
     pub pieces: Vec<Piece>,
 }
