@@ -1,5 +1,9 @@
 //! The generic disk: everything between `submit` and the registers that all disks share.
 
+mod disk;
+
+pub use disk::{DiskQueue, QueueOptions};
+
 use crate::contract::{Failure, Geometry, IoError, Op, PropertyError, Sector, UnitCommand};
 
 /// A run of a request's memory that takes part in a transfer.
