@@ -24,6 +24,10 @@ pub use options::{QueueOptions, RETRIES_MAX};
 pub use scheduler::{Entry, SCHEDULERS, Scheduler, scheduler};
 pub use waits::{AGED_NANOS, SHARE};
 
+mod disk;
+
+pub use disk::{DiskQueue, QueueOptions};
+
 use crate::contract::{Failure, Geometry, IoError, Op, PropertyError, Sector, UnitCommand};
 
 /// A run of a request's memory that takes part in a transfer.
@@ -48,6 +52,8 @@ pub struct Transfer {
     pub sectors: u64,
     /// Durable when finished.
     pub fua: bool,
+    /// On whose behalf: the thread that made the first of its requests.
+    pub pid: u32,
     /// Where it goes to or comes from, in order; empty unless `op` is a read or a write.
     pub pieces: Vec<Piece>,
 }
