@@ -1,19 +1,28 @@
-//! The machine beneath Spindle: contract, engine, buses, chips, queues, filters and drivers.
+//! The machine beneath Spindle: contract, engine, buses, chips, queues and drivers.
 //!
 //! Nothing here knows of FUSE, of names or of caches.
 
 pub mod bus;
 pub mod chip;
+pub mod conf;
 pub mod contract;
+pub mod controller;
 pub mod engine;
 pub mod fault;
+pub mod fd;
+pub mod hd;
+pub mod ioport;
 pub mod machine;
 pub mod manual;
 pub mod medium;
+pub mod mem;
 pub mod queue;
+pub mod ram;
+pub mod sd;
+pub mod switch;
 pub mod sync;
+pub mod timing;
 pub mod trace;
 pub mod value;
-pub mod timing;
 
 pub use contract::*;

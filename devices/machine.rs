@@ -4,6 +4,7 @@ use crate::bus::{DmaBus, IrqBus, PortBus};
 use crate::engine::Engine;
 use crate::fault::Faults;
 use crate::sync::Arc;
+use crate::trace::Trace;
 use std::path::PathBuf;
 
 /// What a driver may use while it attaches and ever after.
@@ -23,6 +24,8 @@ pub struct Machine {
     pub dma: Arc<DmaBus>,
     /// What goes wrong on purpose.
     pub faults: Arc<Faults>,
+    /// What each layer did.
+    pub trace: Arc<Trace>,
 }
 
 impl Machine {
@@ -31,6 +34,7 @@ impl Machine {
     pub fn new(engine: Arc<Engine>, state_dir: Option<PathBuf>, seed: u64) -> Machine {
         let (ports, irqs) = (Arc::default(), Arc::default());
         let (dma, faults) = (Arc::default(), Arc::default());
-        Machine { engine, state_dir, seed, ports, irqs, dma, faults }
+        let trace = Trace::new(Arc::clone(&engine));
+        Machine { engine, state_dir, seed, ports, irqs, dma, faults, trace }
     }
 }

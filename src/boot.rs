@@ -5,15 +5,17 @@ use crate::config::Config;
 use crate::ctl::Verbs;
 use crate::daemon::Booted;
 use crate::error::{Errno, Error};
-use crate::file::{Device, DeviceKind, OpenFiles, SpecialFiles};
-use crate::kernel::Kernel;
+use crate::file::{Device, OpenFiles, SpecialFiles};
+use crate::kernel::{DISK_MODE, Kernel, kind_of};
 use crate::spec::Special;
 use crate::sync::{Arc, Mutex};
 use crate::vfs::Vfs;
 use crate::{reports, verbs};
+use devices::conf::{self, Outcome, ProbeReport};
 use devices::engine::{Engine, Time};
 use devices::machine::Machine;
-use devices::{Interrupt, conf};
+use devices::switch::Table;
+use devices::{AttachError, Interrupt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -42,10 +44,8 @@ pub fn boot(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Kern
     let engine = Engine::new(time);
     let seed = config.machine.seed.unwrap_or_else(random_seed);
     let machine = Machine::new(Arc::clone(&engine), Some(state.to_owned()), seed);
-    let (switch, probe) = conf::attach_all(&machine, &config.units).map_err(|refusal| {
-        let place = config.place(&refusal.unit);
-        Error::new(Errno::EINVAL, format!("{place}: {}: {}", refusal.unit, refusal.error))
-    })?;
+    let (switch, probe) = conf::attach_all(&machine, &config.units);
+    refuse_what_is_at_fault(config, &probe)?;
     let switch = Arc::new(switch);
     let cache = BufferCache::new(
         Arc::clone(&engine),
@@ -62,18 +62,34 @@ pub fn boot(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Kern
     let vfs = Vfs::new(doors, Arc::clone(&files), owner);
     vfs.load_nodes(state)?;
     let partition_nodes = Mutex::default();
-    let kernel =
-        Kernel { machine, probe, cache, special, files, vfs, owner, partition_nodes };
+    let kernel = Kernel { machine, probe, cache, special, files, vfs, owner, partition_nodes };
     let kernel = Arc::new(kernel);
     engine.start().map_err(|e| Error::new(Errno::EAGAIN, format!("the engine's thread: {e}")))?;
     install_nodes(&kernel)?;
     kernel.vfs.set_reports(reports::all(&kernel));
     kernel.vfs.set_control(Arc::new(Verbs::new(verbs::table(&kernel))));
-    kernel.cache.start_updater().map_err(|e| {
-        Error::new(Errno::EAGAIN, format!("the updater's thread: {e}"))
-    })?;
-    log::info!(target: "boot", "the machine is up, {} units", switch.units().count());
+    kernel
+        .cache
+        .start_updater()
+        .map_err(|e| Error::new(Errno::EAGAIN, format!("the updater's thread: {e}")))?;
+    log::info!(target: "boot", "the machine is up, {} units", switch.units().len());
     Ok(kernel)
+}
+
+/// A unit that is absent or unknown is left out; one whose description or image is at fault keeps
+/// the machine from starting.
+fn refuse_what_is_at_fault(config: &Config, probe: &ProbeReport) -> Result<(), Error> {
+    let lines: Vec<String> = probe
+        .probes
+        .iter()
+        .filter_map(|probe| match &probe.outcome {
+            Outcome::Left(why @ (AttachError::Conflict(_) | AttachError::Host(_))) => {
+                Some(format!("{}: {}: {why}", config.place(&probe.unit), probe.unit))
+            }
+            _ => None,
+        })
+        .collect();
+    if lines.is_empty() { Ok(()) } else { Err(Error::new(Errno::EINVAL, lines.join("\n"))) }
 }
 
 fn random_seed() -> u64 {
@@ -84,10 +100,11 @@ fn random_seed() -> u64 {
 /// Puts a node under `/dev` for every unit, and follows the partitions of every disk.
 fn install_nodes(kernel: &Arc<Kernel>) -> Result<(), Error> {
     let (uid, gid) = kernel.owner;
-    for node in kernel.special.switch().nodes() {
-        let kind = if node.is_block { DeviceKind::Block } else { DeviceKind::Char };
-        let device = Device { kind, id: node.id };
-        kernel.vfs.install_node(&node.name, device, node.mode, uid, gid)?;
+    for row in kernel.special.switch().units() {
+        let device = Device { kind: kind_of(row.table), id: row.dev };
+        let is_disk = row.is_raw || row.table == Table::Block;
+        let mode = if is_disk { DISK_MODE } else { 0o666 };
+        kernel.vfs.install_node(&row.name, device, mode, uid, gid)?;
     }
     kernel.special.set_on_rescan(|| {
         // Weak: a disk must not keep its kernel alive.

@@ -9,8 +9,21 @@ use crate::sync::{Arc, Mutex};
 use crate::vfs::Vfs;
 use devices::conf::ProbeReport;
 use devices::machine::Machine;
+use devices::switch::Table;
 use devices::value::{format_size, format_time, parse_size, parse_time};
 use devices::{DevId, Interrupt};
+
+/// Permission bits of disks, their partitions and raw twins.
+pub const DISK_MODE: u16 = 0o660;
+
+/// Which switch a table of the machine is.
+#[must_use]
+pub fn kind_of(table: Table) -> DeviceKind {
+    match table {
+        Table::Block => DeviceKind::Block,
+        Table::Character => DeviceKind::Char,
+    }
+}
 
 /// See the head of this file; [`crate::boot`] makes it.
 pub struct Kernel {
@@ -35,10 +48,11 @@ pub struct Kernel {
 impl Kernel {
     /// Makes the nodes of a disk's partitions agree with its table, in both switches.
     pub fn follow_partitions(&self, disk: &Disk) {
-        let Some(unit) = self.special.switch().unit_of(&disk.name) else { return };
         let found = disk.partitions();
-        let wanted: Vec<(String, u32)> =
-            found.iter().map(|part| (format!("{}p{}", disk.name, part.number), part.number)).collect();
+        let wanted: Vec<(String, u32)> = found
+            .iter()
+            .map(|part| (format!("{}p{}", disk.name, part.number), part.number))
+            .collect();
         let mut nodes = self.partition_nodes.lock();
         let prefix = format!("{}p", disk.name);
         nodes.retain(|name| {
@@ -51,24 +65,25 @@ impl Kernel {
             }
             !is_gone
         });
-        for (name, number) in wanted {
-            let minor = unit.first_minor + number;
-            let rows = [
-                (DeviceKind::Block, unit.block_major, name.clone()),
-                (DeviceKind::Char, unit.raw_major, format!("r{name}")),
-            ];
-            for (kind, major, name) in rows {
-                let Some(major) = major else { continue };
-                if nodes.contains(&name) {
-                    continue;
-                }
-                let device = Device { kind, id: DevId { major, minor } };
-                let (uid, gid) = self.owner;
-                match self.vfs.install_node(&name, device, 0o660, uid, gid) {
-                    Ok(()) => nodes.push(name),
-                    Err(error) => log::warn!(target: "boot", "/dev/{name}: {error}"),
+        let rows = self.special.switch().units().iter();
+        for row in rows.filter(|row| row.name == disk.name || row.name == format!("r{}", disk.name))
+        {
+            for (name, number) in &wanted {
+                let name = if row.is_raw { format!("r{name}") } else { name.clone() };
+                if !nodes.contains(&name) {
+                    let id = DevId { minor: row.dev.minor + number, ..row.dev };
+                    self.install(&name, row.table, id, &mut nodes);
                 }
             }
+        }
+    }
+
+    fn install(&self, name: &str, table: Table, id: DevId, nodes: &mut Vec<String>) {
+        let device = Device { kind: kind_of(table), id };
+        let (uid, gid) = self.owner;
+        match self.vfs.install_node(name, device, DISK_MODE, uid, gid) {
+            Ok(()) => nodes.push(name.to_owned()),
+            Err(error) => log::warn!(target: "boot", "/dev/{name}: {error}"),
         }
     }
 

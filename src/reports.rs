@@ -2,10 +2,11 @@
 
 use crate::cache::BLOCK_BYTES;
 use crate::disk::Disk;
-use crate::file::{Caller, Report};
-use crate::kernel::Kernel;
+use crate::file::{Caller, Device, Report};
+use crate::kernel::{Kernel, kind_of};
 use crate::sync::Arc;
-use devices::{Direction, Status, Waiting};
+use devices::switch::Table;
+use devices::{DevId, Direction, Status, Waiting};
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
@@ -17,16 +18,16 @@ pub fn all(kernel: &Arc<Kernel>) -> Vec<Report> {
         ("devices", devices),
         ("devtab", devtab),
         ("diskstats", diskstats),
-        ("dma", |kernel| kernel.machine.dma.report()),
+        ("dma", dma),
         ("errors", errors),
-        ("faults", |kernel| kernel.machine.faults.report()),
+        ("faults", |kernel| kernel.machine.faults.list()),
         ("files", files),
-        ("interrupts", |kernel| kernel.machine.irq.report()),
-        ("ioports", |kernel| kernel.machine.ports.report()),
+        ("interrupts", interrupts),
+        ("ioports", ioports),
         ("mounts", mounts),
         ("nodes", nodes),
         ("perf", perf),
-        ("probe", |kernel| kernel.probe.report()),
+        ("probe", probe),
         ("queues", queues),
         ("status", status),
         ("trace", |kernel| kernel.machine.trace.text()),
@@ -56,19 +57,58 @@ fn mounts(kernel: &Kernel) -> String {
 
 fn devices(kernel: &Kernel) -> String {
     let mut text = String::new();
-    for (title, is_block) in [("Character devices:", false), ("\nBlock devices:", true)] {
+    for (title, table) in
+        [("Character devices:", Table::Character), ("\nBlock devices:", Table::Block)]
+    {
         let _ = writeln!(text, "{title}");
-        for row in kernel.special.switch().rows(is_block) {
-            let class = if is_block { "block" } else { "char" };
-            let _ = writeln!(text, "{:3} {:8} {class:6} loaded", row.major, row.driver);
+        for row in kernel.special.switch().drivers().iter().filter(|row| row.table == table) {
+            let _ = writeln!(text, "{:3} {:8} {:6} loaded", row.major, row.driver, row.class);
         }
     }
     text
 }
 
+/// `driver minor address`, a line a unit.
 fn devtab(kernel: &Kernel) -> String {
-    kernel.special.switch().units().fold(String::new(), |mut text, unit| {
-        let _ = writeln!(text, "{} {} {}", unit.driver, unit.first_minor, unit.address);
+    let rows = kernel.special.switch().units().iter().filter(|row| !row.is_raw);
+    rows.fold(String::new(), |mut text, row| {
+        let _ = writeln!(text, "{} {} {}", row.driver, row.dev.minor, row.address);
+        text
+    })
+}
+
+fn ioports(kernel: &Kernel) -> String {
+    kernel.machine.ports.list().iter().fold(String::new(), |mut text, range| {
+        let (first, last, owner) = (range.first, range.last, &range.owner);
+        let _ = writeln!(text, "{first:04x}-{last:04x} : {owner} {} {}", range.reads, range.writes);
+        text
+    })
+}
+
+fn interrupts(kernel: &Kernel) -> String {
+    kernel.machine.irqs.list().iter().fold(String::new(), |mut text, line| {
+        let (number, vector, owners) = (line.line, line.vector, line.owners.join(","));
+        let _ = write!(text, "{number} vector={vector} {owners} raised={}", line.raised);
+        let _ = write!(text, " handled={} spurious={}", line.handled, line.spurious);
+        text.push_str(if line.is_masked { " masked" } else { "" });
+        text.push_str(if line.is_pending { " pending\n" } else { "\n" });
+        text
+    })
+}
+
+fn dma(kernel: &Kernel) -> String {
+    kernel.machine.dma.list().iter().fold(String::new(), |mut text, channel| {
+        let (number, owner, blocks) = (channel.channel, &channel.owner, channel.blocks);
+        let (to, from) = (channel.to_memory, channel.from_memory);
+        let _ = write!(text, "{number} {owner} blocks={blocks} to_memory={to} from_memory={from}");
+        let _ = writeln!(text, " mapped={}", channel.mapped);
+        text
+    })
+}
+
+fn probe(kernel: &Kernel) -> String {
+    kernel.probe.probes.iter().fold(String::new(), |mut text, probe| {
+        let _ = writeln!(text, "{probe}");
         text
     })
 }
@@ -87,7 +127,11 @@ fn files(kernel: &Kernel) -> String {
         let (handle, pid, path) = (file.handle, file.opener.pid, &file.path);
         let offset = file.offset.load(Ordering::Relaxed);
         let kind = file.ops.kind();
-        let _ = writeln!(text, "{handle} {pid} {path} {kind} {:#o} offset={offset} count=1", file.flags);
+        let _ = writeln!(
+            text,
+            "{handle} {pid} {path} {kind} {:#o} offset={offset} count=1",
+            file.flags
+        );
     }
     text
 }
@@ -102,16 +146,15 @@ fn waiting(text: &mut String, w: &Waiting) {
 /// `device b|c major:minor type address state [request] queue=N`.
 fn status(kernel: &Kernel) -> String {
     let mut text = String::new();
-    for unit in kernel.special.switch().units() {
-        let Status { state, current, queued } = unit.status();
-        let (letter, major) = match (unit.block_major, unit.char_major) {
-            (Some(major), _) => ('b', major),
-            (None, Some(major)) => ('c', major),
-            (None, None) => continue,
+    for row in kernel.special.switch().units().iter().filter(|row| !row.is_raw) {
+        let device = Device { kind: kind_of(row.table), id: row.dev };
+        let Some(Status { state, current, queued }) = kernel.special.status(device) else {
+            continue;
         };
-        let (name, minor, driver) = (&unit.name, unit.first_minor, &unit.driver);
-        let address = unit.address.replace(' ', ",");
-        let _ = write!(text, "{name} {letter} {major}:{minor} {driver} {address} {} ", state.name());
+        let (name, letter, DevId { major, minor }) = (&row.name, device.kind.letter(), row.dev);
+        let (driver, address) = (row.driver, row.address.replace(' ', ","));
+        let _ =
+            write!(text, "{name} {letter} {major}:{minor} {driver} {address} {} ", state.name());
         if let Some(request) = current {
             waiting(&mut text, &request);
             text.push(' ');
@@ -136,9 +179,9 @@ fn queues(kernel: &Kernel) -> String {
 /// The format of Linux's /proc/diskstats (Documentation/admin-guide/iostats.rst).
 fn diskstats(kernel: &Kernel) -> String {
     let mut text = String::new();
-    for disk in kernel.special.disks() {
-        let Some(unit) = kernel.special.switch().unit_of(&disk.name) else { continue };
-        let (Some(major), minor) = (unit.block_major, unit.first_minor) else { continue };
+    for row in kernel.special.switch().units().iter().filter(|row| row.table == Table::Block) {
+        let Some(disk) = kernel.special.disk(&row.name) else { continue };
+        let DevId { major, minor } = row.dev;
         let c = disk.unit.counters();
         let _ = write!(text, "{major:4} {minor:7} {}", disk.name);
         four(&mut text, c.read);
@@ -204,10 +247,15 @@ fn perf(kernel: &Kernel) -> String {
 }
 
 fn latencies(text: &mut String, disk: &Disk) {
-    for (op, histogram) in disk.unit.latencies() {
-        let _ = write!(text, "{} {op} latency_us", disk.name);
-        for (below_nanos, count) in histogram {
-            let _ = write!(text, " <{}:{count}", below_nanos / 1000);
+    let l = disk.unit.latencies();
+    let ops = [("read", l.read), ("write", l.write), ("discard", l.discard), ("flush", l.flush)];
+    for (op, histogram) in ops {
+        if histogram.iter().all(|count| *count == 0) {
+            continue;
+        }
+        let _ = write!(text, "{} {op} latency_ns", disk.name);
+        for (power, count) in histogram.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let _ = write!(text, " {}..{}:{count}", 1_u64 << power, 1_u64 << (power + 1));
         }
         text.push('\n');
     }

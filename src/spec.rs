@@ -7,15 +7,15 @@ use crate::cache::{BufferCache, CachedDevice, ErrorCursor};
 use crate::disk::{Disk, OnRescan, Window};
 use crate::error::{Errno, Error};
 use crate::file::{
-    Answer, Call, Caller, Device, DeviceKind, FileOps, IoctlAnswer, IoctlCall, Nature, Seek, SpecialFiles,
-    SyncKind,
+    Answer, Call, Caller, Device, DeviceKind, FileOps, IoctlAnswer, IoctlCall, Nature, Seek,
+    SpecialFiles, SyncKind,
 };
 use crate::ioctl;
 use crate::raw::{self, RawFile};
 use crate::sync::{Arc, Mutex};
 use devices::engine::Engine;
-use devices::switch::{Found, Switch};
-use devices::{CharDevice, DevId};
+use devices::switch::{CharUnit, NoDevice, Switch, Table};
+use devices::{CharDevice, DevId, Status};
 use std::collections::BTreeMap;
 
 /// The ways into the switches, and the disks behind them.
@@ -43,11 +43,13 @@ impl Special {
         engine: &Arc<Engine>,
     ) -> Result<Special, Error> {
         let mut disks = BTreeMap::new();
-        for unit in switch.block_units() {
-            let cached = cache.attach(&unit.name, Arc::clone(&unit.device))?;
-            let (device, engine) = (Arc::clone(&unit.device), Arc::clone(engine));
-            let disk = Disk::new(&unit.name, device, cached, engine, unit.minors - 1);
-            disks.insert(unit.name.clone(), Arc::new(disk));
+        for row in switch.units().iter().filter(|row| row.table == Table::Block) {
+            let Ok(unit) = switch.block(row.dev) else { continue };
+            let cached = cache.attach(&row.name, Arc::clone(&unit.device))?;
+            let partitions_max = switch.minors(row.dev.major).unwrap_or(1) - 1;
+            let engine = Arc::clone(engine);
+            let disk = Disk::new(&row.name, unit.device, cached, engine, partitions_max);
+            disks.insert(row.name.clone(), Arc::new(disk));
         }
         Ok(Special { switch, disks, char_opens: Arc::default() })
     }
@@ -69,6 +71,21 @@ impl Special {
         &self.switch
     }
 
+    /// Why a device cannot be opened, in words; empty when it can.
+    #[must_use]
+    pub fn open_check(&self, device: Device) -> String {
+        self.way(device).err().map_or_else(String::new, |error| error.to_string())
+    }
+
+    /// What a unit is doing.
+    #[must_use]
+    pub fn status(&self, device: Device) -> Option<Status> {
+        match self.way(device).ok()? {
+            Way::Block(disk, ..) | Way::Raw(disk, ..) => Some(disk.unit.status()),
+            Way::Char(unit) => Some(unit.status()),
+        }
+    }
+
     /// Has `hook` called whenever a disk's partitions were read again.
     pub fn set_on_rescan(&self, hook: impl Fn() -> OnRescan) {
         for disk in self.disks.values() {
@@ -79,34 +96,41 @@ impl Special {
     /// The disk and the partition number of a device, through either switch.
     ///
     /// # Errors
-    /// `ENXIO`, with the words `no driver for major ..`, `driver ..: no unit ..`.
+    /// `ENXIO`, with the words `no driver for major ..`, `driver ..: no unit ..`; `ENODEV` for
+    /// what is no disk.
     pub fn disk_of(&self, device: Device) -> Result<(&Arc<Disk>, u32), Error> {
-        match self.switch.find(device.kind == DeviceKind::Block, device.id) {
-            Ok(Found::Block { unit, part } | Found::Raw { unit, part }) => {
-                let disk = self.disks.get(&unit.name);
-                Ok((disk.ok_or_else(|| Error::plain(Errno::ENXIO))?, part))
-            }
-            Ok(Found::Char { .. }) => Err(Error::new(Errno::ENODEV, "not a disk")),
-            Err(absent) => Err(Error::new(Errno::ENXIO, absent.to_string())),
-        }
+        let unit = match device.kind {
+            DeviceKind::Block => self.switch.block(device.id).map_err(absent)?,
+            DeviceKind::Char => match self.switch.character(device.id).map_err(absent)? {
+                CharUnit::Raw(unit) => unit,
+                CharUnit::Device(..) => return Err(Error::new(Errno::ENODEV, "not a disk")),
+            },
+        };
+        let disk = self.disks.get(&*unit.name).ok_or_else(|| Error::plain(Errno::ENXIO))?;
+        Ok((disk, unit.part))
     }
 
     fn way(&self, device: Device) -> Result<Way, Error> {
-        let found = self.switch.find(device.kind == DeviceKind::Block, device.id);
-        let found = found.map_err(|absent| Error::new(Errno::ENXIO, absent.to_string()))?;
-        if let Found::Char { device, .. } = found {
-            return Ok(Way::Char(device));
+        if device.kind == DeviceKind::Char
+            && let CharUnit::Device(_, _, unit) =
+                self.switch.character(device.id).map_err(absent)?
+        {
+            return Ok(Way::Char(unit));
         }
         let (disk, part) = self.disk_of(device)?;
         let window = disk.window(part).ok_or_else(|| {
             Error::new(Errno::ENXIO, format!("{}: no partition {part}", disk.name))
         })?;
         let disk = Arc::clone(disk);
-        Ok(match found {
-            Found::Raw { .. } => Way::Raw(disk, window, part),
-            _ => Way::Block(disk, window, part),
+        Ok(match device.kind {
+            DeviceKind::Block => Way::Block(disk, window, part),
+            DeviceKind::Char => Way::Raw(disk, window, part),
         })
     }
+}
+
+fn absent(why: NoDevice) -> Error {
+    Error::new(Errno::ENXIO, why.to_string())
 }
 
 impl SpecialFiles for Special {

@@ -6,8 +6,10 @@ use crate::error::{Errno, Error};
 use crate::file::{Answer, Caller, Device, DeviceKind};
 use crate::kernel::Kernel;
 use crate::sync::Arc;
-use crate::vfs::{Follow, Make, MemFs, Unmount};
+use crate::vfs::memfs::MemFs;
+use crate::vfs::{Change, Follow, Make, Unmount};
 use crate::words;
+use devices::switch::Table;
 use devices::{DevId, Interrupt, PropertyError, UnitCommand};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -180,13 +182,9 @@ fn mknod(kernel: &Arc<Kernel>, who: &Caller, words: &[String]) -> Result<Answer<
     let maker = Caller { uid: 0, ..*who };
     let made = kernel.vfs.mknod(&maker, parent, name, Make::Device(device), mode, 0);
     let attr = made.map_err(|error| named(&words[0], error))?;
-    let owner = crate::vfs::Change {
-        uid: Some(who.uid),
-        gid: Some(who.gid),
-        mode: Some(mode),
-        ..Default::default()
-    };
-    kernel.vfs.setattr(&maker, attr.ino, &owner)?;
+    let owner =
+        Change { uid: Some(who.uid), gid: Some(who.gid), mode: Some(mode), ..Default::default() };
+    kernel.vfs.setattr(&maker, attr.ino, owner)?;
     kernel.vfs.forget(attr.ino, 1);
     done()
 }
@@ -194,7 +192,8 @@ fn mknod(kernel: &Arc<Kernel>, who: &Caller, words: &[String]) -> Result<Answer<
 /// The error, with the words `NAME: why`, where it has none of its own.
 fn named(name: &str, error: Error) -> Error {
     if error.what.is_empty() {
-        return Error::new(error.errno, format!("{}: {}", shown(name), error.errno.words()));
+        let words = words::of_host(&std::io::Error::from_raw_os_error(error.errno.0));
+        return Error::new(error.errno, format!("{}: {words}", shown(name)));
     }
     error
 }
@@ -213,14 +212,27 @@ fn resolve(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<
     };
     let numbers = device.id;
     text.push_str(&format!("inode={}\nnumbers={} {numbers}\n", ino.0, device.kind.letter()));
-    match kernel.special.switch().describe(device.kind == DeviceKind::Block, numbers) {
-        Ok(row) => text.push_str(&format!(
-            "driver={}\nunit={}\naddress={}\n",
-            row.driver, row.unit, row.address
-        )),
-        Err(absent) => text.push_str(&format!("driver=none ({absent})\n")),
-    }
+    text.push_str(&stages(kernel, device));
     Ok(Answer::Now(text))
+}
+
+/// The stages behind the numbers: driver, unit, address.
+fn stages(kernel: &Kernel, device: Device) -> String {
+    let table = match device.kind {
+        DeviceKind::Block => Table::Block,
+        DeviceKind::Char => Table::Character,
+    };
+    let switch = kernel.special.switch();
+    let minors = switch.minors(device.id.major).unwrap_or(1).max(1);
+    let first = DevId { minor: device.id.minor - device.id.minor % minors, ..device.id };
+    let row = switch.units().iter().find(|row| row.table == table && row.dev == first);
+    let Some(row) = row else {
+        let absent = kernel.special.open_check(device);
+        return format!("driver=none ({absent})\n");
+    };
+    let (unit, part) = (device.id.minor / minors, device.id.minor % minors);
+    let part = if part > 0 { format!(" partition={part}") } else { String::new() };
+    format!("driver={}\nunit={unit}{part}\naddress={}\n", row.driver, row.address)
 }
 
 fn set(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
@@ -327,7 +339,10 @@ fn command(
 fn irq(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
     let is_on = on_or_off("irq", &words[0])?;
     let disk = find_disk(kernel, "irq", &words[1])?;
-    kernel.machine.irq.set_masked(&disk.name, !is_on).map_err(|why| refuse("irq", &why))?;
+    let Some(line) = kernel.machine.irqs.line_of(&disk.name) else {
+        return Err(refuse("irq", &format!("{} has no interrupt line", disk.name)));
+    };
+    kernel.machine.irqs.mask(line, !is_on);
     kernel.machine.engine.crank();
     done()
 }
@@ -349,6 +364,7 @@ fn trace(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<St
 }
 
 fn fault(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
-    let units = || kernel.special.disks().map(|disk| disk.name.as_str());
-    kernel.machine.faults.command(words, units).map(Answer::Now).map_err(|why| refuse("fault", &why))
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let answer = kernel.machine.faults.command(&words);
+    answer.map(Answer::Now).map_err(|why| Error::new(Errno::EINVAL, why))
 }

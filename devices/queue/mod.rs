@@ -24,10 +24,6 @@ pub use options::{QueueOptions, RETRIES_MAX};
 pub use scheduler::{Entry, SCHEDULERS, Scheduler, scheduler};
 pub use waits::{AGED_NANOS, SHARE};
 
-mod disk;
-
-pub use disk::{DiskQueue, QueueOptions};
-
 use crate::contract::{Failure, Geometry, IoError, Op, PropertyError, Sector, UnitCommand};
 
 /// A run of a request's memory that takes part in a transfer.

@@ -402,6 +402,7 @@ impl Service {
 fn transfer_of(jobs: &mut [Job], mut pieces: Vec<Piece>) -> Option<Transfer> {
     let first = jobs.first()?;
     let (op, fua, sector) = (first.request.op, first.request.fua, first.at());
+    let pid = first.request.origin.pid;
     let sectors = jobs.iter().map(|job| job.part).sum();
     if matches!(op, Op::Read | Op::Write) {
         for job in jobs {
@@ -410,7 +411,7 @@ fn transfer_of(jobs: &mut [Job], mut pieces: Vec<Piece>) -> Option<Transfer> {
             pieces.push(Piece { memory, from, len });
         }
     }
-    Some(Transfer { op, sector, sectors, fua, pieces })
+    Some(Transfer { op, sector, sectors, fua, pid, pieces })
 }
 
 /// Moves the memory back to the requests. `false` when a careless driver lost some: zeros take its

@@ -1,10 +1,10 @@
 //! A unit under the cache: what is known of it, and what is counted of it.
 
+use super::BufferCache;
 use super::ahead::Readers;
 use super::buffer::{BLOCK_BYTES, BLOCK_SECTORS, Sectors, sectors};
 use super::errors::{ErrorCursor, ErrorLog, WriteError};
 use super::shard::{Key, Ledger, Ledgers};
-use super::BufferCache;
 use crate::error::{Errno, Error};
 use crate::sync::{Arc, Mutex};
 use devices::{BlockDevice, Geometry, IoError, SECTOR_SIZE, SimTime};
@@ -159,6 +159,12 @@ impl CachedDevice {
         Key::new(self.index, at / BLOCK_BYTES as u64)
     }
 
+    /// Whether a buffer of this range of bytes holds what is not on the medium yet.
+    #[must_use]
+    pub fn is_dirty(&self, range: Range<u64>) -> bool {
+        self.dirty_blocks() > 0 && !self.cache.unsaved(&self.keys(&range), |_| true).is_empty()
+    }
+
     /// The blocks with a byte of a range.
     pub(super) fn keys(&self, range: &Range<u64>) -> Range<Key> {
         let end = range.end.min(self.size());
@@ -205,4 +211,3 @@ impl CachedDevice {
         }
     }
 }
-

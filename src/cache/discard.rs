@@ -4,10 +4,10 @@
 //! overwrite the medium later (a raw write). [`CachedDevice::forget`] drops the only copy too (a
 //! discard). What is being fetched meanwhile is not used, what is being written is not kept.
 
+use super::BLOCK_BYTES;
 use super::buffer::{Sectors, Span};
 use super::device::CachedDevice;
 use super::transfer::index;
-use super::BLOCK_BYTES;
 use crate::error::{Errno, Error};
 use crate::sync::Arc;
 use devices::{Interrupt, Op, Origin, Rejected, Request, SECTOR_SIZE, Sector};
@@ -117,7 +117,8 @@ impl CachedDevice {
         self.write_zeros(origin, &(range.start..start), interrupt)?;
         self.write_zeros(origin, &(end..range.end), interrupt)?;
         self.forget(start..end, interrupt)?;
-        let (sector, sectors) = (Sector(start / SECTOR_SIZE as u64), (end - start) / SECTOR_SIZE as u64);
+        let (sector, sectors) =
+            (Sector(start / SECTOR_SIZE as u64), (end - start) / SECTOR_SIZE as u64);
         let result = self.ask(interrupt, |answer| {
             let device = Arc::clone(self);
             let done = Box::new(move |_, fate: Result<(), _>| {

@@ -32,6 +32,19 @@ pub struct WriteError {
     pub is_pending: bool,
 }
 
+impl std::fmt::Display for WriteError {
+    /// As in `proc/errors`: `delayed-write block=N ERROR count=N first_ms=T last_ms=T pending`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.block {
+            Some(block) => write!(f, "delayed-write block={block} {}", self.failure)?,
+            None => write!(f, "flush {}", self.failure)?,
+        }
+        let [first, last] = [self.first, self.last].map(|time| time.0 / 1_000_000);
+        let fate = if self.is_pending { "pending" } else { "written since" };
+        write!(f, " count={} first_ms={first} last_ms={last} {fate}", self.count)
+    }
+}
+
 /// The errors of one device.
 #[derive(Default)]
 pub(super) struct ErrorLog {

@@ -221,8 +221,7 @@ impl CachedDevice {
             let mut shard = self.cache.shard(self.key(pos));
             while pos < group_end && stop.is_none() {
                 let (key, span) = (self.key(pos), span(pos, index(pos, end)));
-                let fill =
-                    Fill { need: span.touched(9), full: self.full(key), is_ahead, victims };
+                let fill = Fill { need: span.touched(9), full: self.full(key), is_ahead, victims };
                 match shard.begin_fill(key, fill, self.cache.engine.now(), self.ledgers()) {
                     Ok(part) => {
                         parts.extend(part.map(|part| (key, part)));

@@ -8,11 +8,11 @@
 //!
 //! A buffer whose write fails is tried again after a pause that doubles, without holding up others.
 
+use super::BufferCache;
 use super::buffer::Buffer;
 use super::device::CachedDevice;
 use super::shard::Key;
 use super::writeout::{Batch, Order};
-use super::BufferCache;
 use crate::sync::{Arc, Mutex};
 use devices::engine::Time;
 use devices::{Clock, SimTime, WaitQueue};
@@ -99,7 +99,8 @@ impl BufferCache {
     pub fn start_updater(self: &Arc<Self>) -> std::io::Result<()> {
         let cache = Arc::clone(self);
         self.updater.is_stopping.store(false, Ordering::SeqCst);
-        let thread = std::thread::Builder::new().name("updater".into()).spawn(move || cache.update())?;
+        let thread =
+            std::thread::Builder::new().name("updater".into()).spawn(move || cache.update())?;
         *self.updater.thread.lock() = Some(thread);
         Ok(())
     }
@@ -169,7 +170,8 @@ impl BufferCache {
         }
         let devices = self.devices();
         for keys in keys.chunk_by(|a, b| a.dev() == b.dev()) {
-            let found = keys.first().and_then(|key| devices.iter().find(|d| d.index() == key.dev()));
+            let found =
+                keys.first().and_then(|key| devices.iter().find(|d| d.index() == key.dev()));
             if let Some(device) = found {
                 write_batch(device, keys);
             }

@@ -334,7 +334,11 @@ impl CachedDevice {
     pub(super) fn relieve(self: &Arc<Self>) {
         let own = self.dirty_blocks() > self.ledger.stuck.load(Ordering::Acquire);
         let keys = if own { self.all_keys() } else { Key::ALL };
-        let from = if own { Key::new(self.index(), self.swept.load(Ordering::Relaxed)) } else { Key::ALL.start };
+        let from = if own {
+            Key::new(self.index(), self.swept.load(Ordering::Relaxed))
+        } else {
+            Key::ALL.start
+        };
         let dirty = self.cache.unsaved(&keys, Buffer::is_ready);
         let start = dirty.partition_point(|key| *key < from) % dirty.len().max(1);
         let part = &dirty[start..dirty.len().min(start + UNDER_WAY_MAX)];

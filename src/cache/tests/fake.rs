@@ -104,13 +104,8 @@ pub struct Fake {
 
 impl Fake {
     pub fn new(engine: &Arc<Engine>, sectors: u64, sector_bytes: u32, seed: u64) -> Arc<Fake> {
-        let geometry = Geometry {
-            sectors,
-            sector_bytes,
-            transfer_max: 256,
-            ordered: false,
-            read_only: false,
-        };
+        let geometry =
+            Geometry { sectors, sector_bytes, transfer_max: 256, ordered: false, read_only: false };
         let bytes = usize::try_from(geometry.bytes()).unwrap();
         // Every sector of a new medium tells where it is.
         let medium: Vec<u8> = (0..bytes).map(initial).collect();

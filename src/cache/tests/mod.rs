@@ -69,7 +69,8 @@ impl House {
         let bell = Arc::new(devices::WaitQueue::default());
         while self.engine_now() < end {
             let now = self.engine_now();
-            let due = self.cache.next_due().filter(|due| *due < end).map_or(end, |due| due.max(now));
+            let due =
+                self.cache.next_due().filter(|due| *due < end).map_or(end, |due| due.max(now));
             let step = due.since(now).max(1);
             let rung = Arc::clone(&bell);
             self.engine.after(step, move || rung.ring());

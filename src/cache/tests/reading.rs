@@ -100,7 +100,11 @@ fn used_never_exceeds_capacity() {
         let mut rng = super::fake::Rng::new(blocks);
         for step in 0..5000u64 {
             let at = rng.below(65536 * 512 - 4096);
-            if step % 3 == 0 { house.write(at, &[9; 700]) } else { drop(house.read(at, 1000)) }
+            if step % 3 == 0 {
+                house.write(at, &[9; 700])
+            } else {
+                drop(house.read(at, 1000))
+            }
             let stats = house.cache.stats();
             assert!(stats.used <= stats.capacity && stats.capacity == blocks * 4096);
         }
