@@ -226,8 +226,8 @@ fn daemon(mountpoint: &Path) -> Option<Daemon> {
 /// # Errors
 /// When the host's mount table cannot be read.
 pub fn list() -> Result<Vec<Mounted>, Error> {
-    let mounts =
-        host::mounts().map_err(|e| Error::new(Errno::EIO, format!("{}: {e}", host::MOUNTINFO)))?;
+    let mounts = host::mounts()
+        .map_err(|e| Error::new(Errno::EIO, format!("{}: {}", host::MOUNTINFO, host::why(&e))))?;
     let ours = mounts.into_iter().filter(host::HostMount::is_ours);
     Ok(ours.map(|m| Mounted { daemon: daemon(&m.path), mountpoint: m.path }).collect())
 }
@@ -245,7 +245,7 @@ pub(super) fn is_mounted(state: &Path) -> bool {
 pub fn umount(mountpoint: &Path) -> Result<Report, Error> {
     let path = host::canonical(mountpoint)?;
     let refuse = |errno, why: String| Error::new(errno, format!("{}: {why}", path.display()));
-    let mount = host::mounted_at(&path).map_err(|e| refuse(Errno::EIO, e.to_string()))?;
+    let mount = host::mounted_at(&path).map_err(|e| refuse(Errno::EIO, host::why(&e)))?;
     if !mount.is_some_and(|mount| mount.is_ours()) {
         return Err(refuse(Errno::EINVAL, "no machine of this user is mounted here".into()));
     }
@@ -258,7 +258,8 @@ pub fn umount(mountpoint: &Path) -> Result<Report, Error> {
         return Err(refuse(Errno::EIO, "does not say who serves it".into()));
     };
     let process = os::process(pid);
-    let process = process.map_err(|e| refuse(Errno::EIO, format!("its daemon, pid {pid}: {e}")))?;
+    let process = process
+        .map_err(|e| refuse(Errno::EIO, format!("its daemon, pid {pid}: {}", host::why(&e))))?;
     // It answers with this number still, so the descriptor is no later process's.
     if daemon(&path).is_none_or(|now| now.pid != pid) {
         return Err(refuse(Errno::EIO, "is being unmounted by somebody else".into()));
@@ -266,7 +267,8 @@ pub fn umount(mountpoint: &Path) -> Result<Report, Error> {
     // Never 0, which would be everybody here.
     let target = i32::try_from(pid).ok().filter(|pid| *pid > 0).map(Pid::from_raw);
     let target = target.ok_or_else(|| refuse(Errno::EIO, format!("pid {pid} is none")))?;
-    kill(target, Signal::SIGTERM).map_err(|e| refuse(Errno::EPERM, format!("pid {pid}: {e}")))?;
+    kill(target, Signal::SIGTERM)
+        .map_err(|e| refuse(Errno::EPERM, format!("pid {pid}: {}", e.desc())))?;
     // Writing out takes as long as the devices do; once the tree is gone, there is little left.
     while host::mounted_at(&path).is_ok_and(|mount| mount.is_some_and(|mount| mount.is_ours())) {
         if is_ready(process.as_fd(), LOOK_MS) {

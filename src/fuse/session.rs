@@ -47,18 +47,13 @@ impl Session {
         check_device(Path::new("/dev/fuse"))?;
         let (workers, park) = (door.workers.clone(), door.park.clone());
         let is_closing = Arc::clone(&door.is_closing);
+        let (ended, hold) = io::pipe().map_err(|e| no_thread(&e))?;
+        *door.hold.lock() = Some(hold);
         let session = fuser::Session::new(door, mountpoint, &options(users))
             .map_err(|refusal| explain(mountpoint, &refusal))?;
-        let (ended, hold) = io::pipe().map_err(|e| no_thread(&e))?;
-        let serve = move || {
-            match session.run() {
-                Ok(()) => log::info!(target: "fuse", "the host has let go of the tree"),
-                Err(end) => log::error!(target: "fuse", "the session has ended: {end}"),
-            }
-            drop(hold);
-        };
-        let thread = std::thread::Builder::new().name("session".into()).stack_size(128 << 10);
-        thread.spawn(serve).map_err(|e| no_thread(&e))?;
+        // It reads on a thread of its own. Kept until the process ends: dropped, it unmounts
+        // whatever is mounted at the same place by then, as it would when the session has ended.
+        std::mem::forget(session.spawn().map_err(|e| no_thread(&e))?);
         Ok(Session { workers, park, is_closing, ended })
     }
 
