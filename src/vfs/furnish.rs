@@ -2,6 +2,7 @@
 
 use super::fs::{FileSystem, Served};
 use super::memfs::DeviceName;
+use super::mounts::Mount;
 use super::nodestore::{Kept, NodeStore};
 use super::tree::{Follow, NodeLine, Vfs};
 use crate::error::{Errno, Error};
@@ -47,9 +48,12 @@ impl Vfs {
         }
     }
 
-    /// As [`Vfs::sync_nodes`], for calls that have done what they were to do: a failure is logged,
-    /// and the next call tries again.
-    pub(super) fn keep_nodes(&self) {
+    /// As [`Vfs::sync_nodes`], after a call that has done what it was to do on a mount: a failure
+    /// is logged, and the next call tries again.
+    pub(super) fn keep_nodes(&self, mount: &Mount) {
+        if !std::ptr::addr_eq(Arc::as_ptr(&mount.fs), Arc::as_ptr(&self.dev)) {
+            return;
+        }
         if let Err(failure) = self.sync_nodes() {
             log::error!(target: "vfs", "changes of device nodes are not stored: {failure}");
         }

@@ -170,6 +170,8 @@ mod names;
 mod nodesfs;
 mod nodestore;
 mod opens;
+#[cfg(test)]
+mod tests;
 mod textfs;
 mod tree;
 mod walk;

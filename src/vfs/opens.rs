@@ -1,6 +1,6 @@
 //! Calls that open, and what follows from them: files, directories, listings.
 
-use super::fs::{Content, FileSystem, O_ACCMODE, O_EXCL, O_RDONLY, O_TRUNC};
+use super::fs::{Content, O_ACCMODE, O_EXCL, O_RDONLY, O_TRUNC};
 use super::tree::Vfs;
 use super::walk::Held;
 use super::{Attr, Change, DirEntry, FileKind, Ino};
