@@ -30,7 +30,10 @@ impl Vfs {
     pub fn load_nodes(&self, state: &Path) -> Result<(), Error> {
         let store = NodeStore::load(state)?;
         for node in store.made() {
-            self.dev.install(&node)?;
+            self.dev.install(&node).map_err(|refusal| {
+                let path = node.path.display();
+                Error::new(refusal.errno, format!("nodes: {path} cannot be made: {refusal}"))
+            })?;
         }
         let refused = self.nodes.set(store).is_err();
         if refused { Err(Error::new(Errno::EINVAL, "nodes are loaded already")) } else { Ok(()) }

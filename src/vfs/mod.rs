@@ -170,6 +170,7 @@ mod names;
 mod nodesfs;
 mod nodestore;
 mod opens;
+mod prefixes;
 #[cfg(test)]
 mod tests;
 mod textfs;

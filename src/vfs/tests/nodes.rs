@@ -28,6 +28,10 @@ fn nodes_stand_as_the_machine_says_and_nothing_is_stored() {
     let vfs = machine(state.path());
     assert_eq!(nodes(&vfs), ["/dev/sd0 b 8 0 660 1000 1000", "/dev/sd1 b 8 16 660 1000 1000"]);
     touch(&vfs, "/dev/f");
+    let cut = Change { size: Some(0), mtime: Some(SetTime::Now), ..Change::default() };
+    let before = vfs.getattr(at(&vfs, "/dev/sd0")).unwrap();
+    let after = vfs.setattr(&USER, at(&vfs, "/dev/sd0"), &cut).unwrap();
+    assert_eq!(after, before, "truncating a device changes nothing");
     assert!(!state.path().join("nodes").exists());
     assert_eq!(errno(vfs.install_node("sd0", SD0, 0, 0, 0)), Errno::EEXIST);
     for name in ["", "/sd0", "..", "a/../b"] {
