@@ -26,7 +26,8 @@ impl Vfs {
     /// before the first [`Vfs::install_node`].
     ///
     /// # Errors
-    /// `EINVAL` in words for a file of another version or garbled, or when called twice; the host's.
+    /// `EINVAL` in words for a file of another version or garbled, and when called again; the
+    /// host's.
     pub fn load_nodes(&self, state: &Path) -> Result<(), Error> {
         let store = NodeStore::load(state)?;
         for node in store.made() {

@@ -163,7 +163,7 @@ pub const PATH_BYTES_MAX: usize = 4096;
 pub mod fs;
 mod furnish;
 mod inode;
-pub mod memfs;
+mod memfs;
 mod mounting;
 mod mounts;
 mod names;
@@ -179,5 +179,6 @@ mod walk;
 mod xattr;
 
 pub use fs::FileSystem;
+pub use memfs::MemFs;
 pub use mounting::Mounts;
 pub use tree::{Access, Follow, MountLine, NodeLine, Resolution, Unmount, Vfs};

@@ -1,9 +1,9 @@
 //! Values by path, of which the one with the longest prefix of a path is found.
 //!
 //! 1. Prefixes go by whole components: `/mnt/a` is no prefix of `/mnt/ab`.
-//! 2. Finding one costs a step per component of the path, however many there are: one table holds
-//!    every (node, name) -> node, small and in one piece, so that also its misses of the processor's
-//!    caches hardly grow.
+//! 2. Finding one costs a step per component of the path, however many there are. One table holds
+//!    every (node, name) -> node, small and in one piece, so that it hardly misses the processor's
+//!    caches more often when it is full.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

@@ -176,7 +176,7 @@ pub(super) fn names(vfs: &Vfs, path: &str) -> Vec<String> {
 }
 
 pub(super) fn mount_mem(vfs: &Vfs, path: &str) -> Result<(), Error> {
-    let fs = memfs::MemFs::from_options("size=1M", (USER.uid, USER.gid)).unwrap();
+    let fs = MemFs::from_options("size=1M", (USER.uid, USER.gid)).unwrap();
     vfs.mounts().mount(fs, Path::new(path), "none", "mem", "size=1M")
 }
 

@@ -38,7 +38,7 @@ fn what_a_mount_hides_is_back_after_it() {
 fn a_file_system_mounted_again_has_its_files() {
     let vfs = tree();
     mkdir(&vfs, "/mnt/a");
-    let fs: Arc<dyn FileSystem> = memfs::MemFs::from_options("", (0, 0)).unwrap();
+    let fs: Arc<dyn FileSystem> = MemFs::from_options("", (0, 0)).unwrap();
     let mount = || vfs.mounts().mount(Arc::clone(&fs), Path::new("/mnt/a"), "none", "mem", "");
     mount().unwrap();
     let file = touch(&vfs, "/mnt/a/f");
@@ -64,7 +64,7 @@ fn a_mount_needs_a_free_directory_and_a_free_device() {
     assert_eq!(errno(mount_mem(&vfs, "/")), Errno::EBUSY);
     assert_eq!(errno(mount_mem(&vfs, "/proc")), Errno::EBUSY);
     let mount = |path: &str, device: &str| {
-        let fs = memfs::MemFs::from_options("", (0, 0)).unwrap();
+        let fs = MemFs::from_options("", (0, 0)).unwrap();
         vfs.mounts().mount(fs, Path::new(path), device, "mem", "")
     };
     mount("/mnt/a", "/dev/sd0").unwrap();
@@ -170,7 +170,7 @@ fn by_force_a_mount_goes_and_its_open_files_go_on() {
 
 #[test]
 fn options_of_a_memory_file_system_are_read_or_refused_in_words() {
-    let fs = |options: &str| memfs::MemFs::from_options(options, (1, 2));
+    let fs = |options: &str| MemFs::from_options(options, (1, 2));
     let root = |options: &str| {
         let fs = fs(options).unwrap();
         fs.getattr(fs.root()).unwrap()

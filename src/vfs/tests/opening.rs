@@ -99,6 +99,23 @@ fn what_cannot_be_opened_says_why() {
 }
 
 #[test]
+fn tables_that_are_full_say_so_and_leave_nothing_open() {
+    let vfs = tree();
+    let (tmp, ino) = (at(&vfs, "/tmp"), touch(&vfs, "/tmp/f"));
+    let handles: Vec<_> = std::iter::from_fn(|| vfs.open(&USER, ino, 0).ok()).collect();
+    assert_eq!(handles.len(), crate::file::OPEN_FILES_MAX);
+    assert_eq!(errno(vfs.open(&USER, ino, 0)), Errno::ENFILE);
+    let dirs: Vec<_> = std::iter::from_fn(|| vfs.opendir(tmp).ok()).collect();
+    assert_eq!(errno(vfs.opendir(tmp)), Errno::ENFILE);
+    let known = vfs.known_inodes();
+    let made = vfs.create(&USER, tmp, OsStr::new("g"), 0o644, 0, O_RDWR);
+    assert_eq!((errno(made), vfs.known_inodes()), (Errno::ENFILE, known));
+    vfs.releasedir(dirs[0]);
+    vfs.close(handles[0].handle);
+    assert!(vfs.open(&USER, ino, 0).is_ok() && vfs.opendir(tmp).is_ok());
+}
+
+#[test]
 fn create_makes_opens_and_refuses_as_open_2() {
     let vfs = tree();
     let (tmp, name) = (at(&vfs, "/tmp"), OsStr::new("f"));
@@ -117,7 +134,7 @@ fn create_makes_opens_and_refuses_as_open_2() {
 fn a_read_only_mount_takes_nothing() {
     let vfs = tree();
     mkdir(&vfs, "/mnt/r");
-    let fs = memfs::MemFs::from_options("", (USER.uid, USER.gid)).unwrap();
+    let fs = MemFs::from_options("", (USER.uid, USER.gid)).unwrap();
     let kept: Arc<dyn FileSystem> = Arc::clone(&fs) as _;
     let new = fs::New { content: fs::Content::Regular, mode: 0o644, uid: 1, gid: 1 };
     kept.make(kept.root(), OsStr::new("f"), &new).unwrap();

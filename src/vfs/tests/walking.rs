@@ -137,7 +137,7 @@ fn a_path_resolves_to_prefix_device_inode_and_numbers() {
     let vfs = tree();
     vfs.install_node("sd0", SD0, 0o660, 0, 0).unwrap();
     mkdir(&vfs, "/mnt/a");
-    let fs = memfs::MemFs::from_options("", (0, 0)).unwrap();
+    let fs = MemFs::from_options("", (0, 0)).unwrap();
     vfs.mounts().mount(fs, Path::new("/mnt/a"), "/dev/sd0", "mem", "").unwrap();
     mkdir(&vfs, "/mnt/a/b");
     mount_mem(&vfs, "/mnt/a/b").unwrap();
