@@ -149,8 +149,8 @@ impl Filesystem for Door {
         self.on_lookup(req, parent, name, reply);
     }
 
-    fn forget(&self, _req: &Request, node: INodeNo, count: u64) {
-        self.on_forget(node, count);
+    fn forget(&self, req: &Request, node: INodeNo, count: u64) {
+        self.on_forget(req, node, count);
     }
 
     fn getattr(&self, req: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {

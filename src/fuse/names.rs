@@ -57,10 +57,12 @@ impl Door {
         self.answer(req, reply, run, entry);
     }
 
-    pub(super) fn on_forget(&self, node: INodeNo, count: u64) {
-        if let Ok(ino) = inode(node) {
-            self.vfs.forget(ino, count);
-        }
+    pub(super) fn on_forget(&self, req: &Request, node: INodeNo, count: u64) {
+        // Nobody waits for an answer, so nobody hears of a placeholder either.
+        let _ = guarded(req.unique().0, || {
+            self.vfs.forget(inode(node)?, count);
+            Ok(())
+        });
     }
 
     pub(super) fn on_getattr(&self, req: &Request, node: INodeNo, reply: ReplyAttr) {

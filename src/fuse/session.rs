@@ -2,8 +2,7 @@
 //!
 //! As root and in a user name space the mount is made by mount(2); for an ordinary user fuser
 //! falls back to `fusermount3`. The session ends when the host lets go of it: after umount(8),
-//! `fusermount3 -u`, or the last close behind a lazy unmount (measured: reading the device then
-//! gives ENODEV, in each case).
+//! `fusermount3 -u`, or the last close behind a lazy unmount; reading the device then gives ENODEV.
 
 use super::Door;
 use super::park::Park;
@@ -63,15 +62,21 @@ impl Session {
         self.ended.as_fd()
     }
 
-    /// From now on refuses what opens a file or leaves something to be written, calls all that
-    /// wait away with EIO, and waits for what is under way, at most `limit`. `false`: some is.
-    pub fn close(&self, limit: Duration) -> bool {
+    /// From now on refuses what opens a file or leaves something to be written, and calls all
+    /// that wait away with EIO.
+    pub fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
         self.park.close();
+    }
+
+    /// Waits for the calls that workers have, at most `limit`. `false`: some are left.
+    #[must_use]
+    pub fn settle(&self, limit: Duration) -> bool {
         self.workers.settle(limit)
     }
 
     /// Ends the workers, waiting at most `limit`. `false`: some are left.
+    #[must_use]
     pub fn end_workers(&self, limit: Duration) -> bool {
         self.workers.close(limit)
     }
