@@ -12,6 +12,7 @@ use nix::sys::signalfd::SignalFd;
 use nix::unistd::Pid;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::time::{Duration, SystemTime};
@@ -89,19 +90,35 @@ impl Life {
         }
     }
 
-    /// Takes the tree out of the mount table, unless somebody mounted something in front of it.
+    /// Takes the tree out of the mount table, wherever it is by now, unless somebody mounted
+    /// something in front of it.
     fn detach(&self) {
-        let top = host::mounted_at(&self.mountpoint);
-        if top.is_ok_and(|top| top.is_some_and(|top| top.device == self.device)) {
-            if let Err(refusal) = host::detach(&self.mountpoint) {
+        for mount in host::mounts().unwrap_or_default() {
+            if mount.device != self.device {
+                continue;
+            }
+            let top = host::mounted_at(&mount.path);
+            let is_covered = top.is_ok_and(|top| top.is_some_and(|top| top.device != self.device));
+            if is_covered {
+                log::error!(target: "life", "{}: covered, so it stays", mount.path.display());
+            } else if let Err(refusal) = host::detach(&mount.path) {
                 log::error!(target: "life", "the tree stays in the mount table: {refusal}");
             }
-        } else if self.is_mounted() {
-            log::error!(target: "life", "{}: covered or moved", self.mountpoint.display());
         }
         if !is_ready(self.session.ended(), LET_GO_MS_MAX) {
             log::info!(target: "life", "somebody is still in the tree, which ends with us");
         }
+    }
+
+    /// Has nothing change any more. `false`: calls are left that cannot be called away.
+    fn quiet(&self, end: End) -> bool {
+        self.session.close();
+        if end == End::Asked {
+            // Requests are read in order: once this one is answered, none is under way that
+            // came in before we closed. What it answers does not matter.
+            let _ = os::xattr(&self.mountpoint, OWN_XATTRS[0]);
+        }
+        self.session.settle(SETTLE_MAX)
     }
 }
 
@@ -128,7 +145,7 @@ pub(super) fn serve(
     if end == End::Asked {
         write_mapped(&life.mountpoint);
     }
-    if !life.session.close(SETTLE_MAX) {
+    if !life.quiet(end) {
         log::warn!(target: "life", "calls that cannot be called away are still under way");
     }
     if end != End::Over {
@@ -226,10 +243,20 @@ fn daemon(mountpoint: &Path) -> Option<Daemon> {
 /// # Errors
 /// When the host's mount table cannot be read.
 pub fn list() -> Result<Vec<Mounted>, Error> {
-    let mounts =
-        host::mounts().map_err(|e| Error::new(Errno::EIO, format!("{}: {e}", host::MOUNTINFO)))?;
+    let mounts = host::mounts()
+        .map_err(|e| Error::new(Errno::EIO, format!("{}: {}", host::MOUNTINFO, host::why(&e))))?;
     let ours = mounts.into_iter().filter(host::HostMount::is_ours);
-    Ok(ours.map(|m| Mounted { daemon: daemon(&m.path), mountpoint: m.path }).collect())
+    let ours = ours.map(|m| Mounted { daemon: daemon(&m.path), mountpoint: m.path });
+    Ok(ours.filter(|m| m.daemon.as_ref().is_none_or(is_own_process)).collect())
+}
+
+/// Whether the daemon's process may be this user's. In a user name space the mount table shows
+/// root outside with the same number as root inside; his processes, though, as nobody's. One that
+/// cannot be seen, or was made unreadable (then root's), gets the benefit of the doubt.
+fn is_own_process(daemon: &Daemon) -> bool {
+    let us = nix::unistd::getuid().as_raw();
+    let process = std::fs::metadata(format!("/proc/{}", daemon.pid));
+    process.map_or(true, |process| [us, 0].contains(&process.uid()))
 }
 
 /// Whether a machine with this state directory is mounted.
@@ -245,7 +272,7 @@ pub(super) fn is_mounted(state: &Path) -> bool {
 pub fn umount(mountpoint: &Path) -> Result<Report, Error> {
     let path = host::canonical(mountpoint)?;
     let refuse = |errno, why: String| Error::new(errno, format!("{}: {why}", path.display()));
-    let mount = host::mounted_at(&path).map_err(|e| refuse(Errno::EIO, e.to_string()))?;
+    let mount = host::mounted_at(&path).map_err(|e| refuse(Errno::EIO, host::why(&e)))?;
     if !mount.is_some_and(|mount| mount.is_ours()) {
         return Err(refuse(Errno::EINVAL, "no machine of this user is mounted here".into()));
     }
@@ -258,7 +285,8 @@ pub fn umount(mountpoint: &Path) -> Result<Report, Error> {
         return Err(refuse(Errno::EIO, "does not say who serves it".into()));
     };
     let process = os::process(pid);
-    let process = process.map_err(|e| refuse(Errno::EIO, format!("its daemon, pid {pid}: {e}")))?;
+    let process = process
+        .map_err(|e| refuse(Errno::EIO, format!("its daemon, pid {pid}: {}", host::why(&e))))?;
     // It answers with this number still, so the descriptor is no later process's.
     if daemon(&path).is_none_or(|now| now.pid != pid) {
         return Err(refuse(Errno::EIO, "is being unmounted by somebody else".into()));
@@ -266,7 +294,8 @@ pub fn umount(mountpoint: &Path) -> Result<Report, Error> {
     // Never 0, which would be everybody here.
     let target = i32::try_from(pid).ok().filter(|pid| *pid > 0).map(Pid::from_raw);
     let target = target.ok_or_else(|| refuse(Errno::EIO, format!("pid {pid} is none")))?;
-    kill(target, Signal::SIGTERM).map_err(|e| refuse(Errno::EPERM, format!("pid {pid}: {e}")))?;
+    kill(target, Signal::SIGTERM)
+        .map_err(|e| refuse(Errno::EPERM, format!("pid {pid}: {}", e.desc())))?;
     // Writing out takes as long as the devices do; once the tree is gone, there is little left.
     while host::mounted_at(&path).is_ok_and(|mount| mount.is_some_and(|mount| mount.is_ours())) {
         if is_ready(process.as_fd(), LOOK_MS) {

@@ -100,7 +100,7 @@ pub(super) fn canonical(path: &Path) -> Result<PathBuf, Error> {
     let refuse = |why: &dyn std::fmt::Display| {
         Error::new(Errno::ENOENT, format!("{}: {why}", path.display()))
     };
-    let absolute = std::path::absolute(path).map_err(|e| refuse(&e))?;
+    let absolute = std::path::absolute(path).map_err(|e| refuse(&why(&e)))?;
     let (Some(parent), Some(name)) = (absolute.parent(), absolute.file_name()) else {
         return Err(refuse(&"no such directory"));
     };
@@ -108,7 +108,7 @@ pub(super) fn canonical(path: &Path) -> Result<PathBuf, Error> {
     let parent = match parent.canonicalize() {
         Ok(parent) => parent,
         Err(refusal) if refusal.kind() == io::ErrorKind::NotFound => canonical(parent)?,
-        Err(refusal) => return Err(refuse(&refusal)),
+        Err(refusal) => return Err(refuse(&why(&refusal))),
     };
     Ok(parent.join(name))
 }
@@ -127,7 +127,7 @@ pub(super) fn detach(path: &Path) -> Result<(), Error> {
         return Err(refuse(refusal.desc().to_owned()));
     }
     let output = Command::new("fusermount3").args(["-u", "-z", "--"]).arg(path).output();
-    let output = output.map_err(|e| refuse(format!("fusermount3 (package fuse3): {e}")))?;
+    let output = output.map_err(|e| refuse(format!("fusermount3 (package fuse3): {}", why(&e))))?;
     if output.status.success() {
         return Ok(());
     }
@@ -141,7 +141,7 @@ pub(super) fn detach(path: &Path) -> Result<(), Error> {
 /// In words: a file, a directory with something in it, something else mounted, already ours.
 pub(super) fn clear(path: &Path) -> Result<bool, Error> {
     let refuse = |errno, why: String| Error::new(errno, format!("{}: {why}", path.display()));
-    let table = |e: io::Error| refuse(Errno::EIO, format!("{MOUNTINFO}: {e}"));
+    let table = |e: io::Error| refuse(Errno::EIO, format!("{MOUNTINFO}: {}", why(&e)));
     while let Some(mount) = mounted_at(path).map_err(table)? {
         if !is_dead(path) {
             let why = if mount.is_ours() {
@@ -161,20 +161,28 @@ pub(super) fn clear(path: &Path) -> Result<bool, Error> {
     let was_made = !path.exists();
     if was_made {
         let made = std::fs::create_dir_all(path);
-        made.map_err(|e| refuse(Errno::EACCES, format!("cannot be made: {e}")))?;
+        made.map_err(|e| refuse(Errno::EACCES, format!("cannot be made: {}", why(&e))))?;
     }
     let listing = match std::fs::read_dir(path) {
         Ok(listing) => listing,
         Err(refusal) if refusal.kind() == io::ErrorKind::NotADirectory => {
             return Err(refuse(Errno::ENOTDIR, "is a file, not a directory".to_owned()));
         }
-        Err(refusal) => return Err(refuse(Errno::EACCES, refusal.to_string())),
+        Err(refusal) => return Err(refuse(Errno::EACCES, why(&refusal))),
     };
     if listing.take(1).count() > 0 {
         let why = "is not empty; what is in it would be hidden".to_owned();
         return Err(refuse(Errno::ENOTEMPTY, why));
     }
     Ok(was_made)
+}
+
+/// The host's reason, without the number that means nothing to a reader.
+pub(super) fn why(refusal: &io::Error) -> String {
+    match refusal.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => refusal.to_string(),
+    }
 }
 
 /// The bytes of a path, for a line of text: what is not UTF-8 stays.

@@ -9,6 +9,7 @@ use crate::fuse::{About, Door, os};
 use crate::sync::Arc;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, PipeWriter, Read, Write};
@@ -35,19 +36,25 @@ pub fn mount(plan: &MountPlan, boot: Boot<'_>) -> Result<(), Error> {
     match plan.place {
         Place::Foreground => live(plan, boot, |_| Ok(()), || Ok(())),
         Place::Background if is_child() => {
-            let mut caller = leave_caller().map_err(|e| plain("cannot leave the caller", &e))?;
-            let mut tell = caller.try_clone().map_err(|e| plain("cannot leave the caller", &e))?;
-            let ready = move || tell.write_all(READY.as_bytes()).map_err(|e| plain("caller", &e));
-            let life = live(plan, boot, |state| log_to(&state.log()?), ready);
-            // The caller's end of the pipe is closed by now if we were ready: nobody reads this.
-            let status = match life {
-                Ok(()) => 0,
-                Err(error) => {
-                    log::error!(target: "life", "{error}");
-                    let _ = caller.write_all(error.to_string().as_bytes());
-                    1
-                }
+            let caller = leave_caller().map_err(|e| plain("cannot leave the caller", &e))?;
+            let caller = RefCell::new(Some(caller));
+            // Told once; then his end of the pipe sees its end.
+            let tell = |words: &str| match caller.take() {
+                Some(mut caller) => caller.write_all(words.as_bytes()),
+                None => Ok(()),
             };
+            let ready = || tell(READY).map_err(|e| plain("the caller is gone", &e));
+            let has_log = Cell::new(false);
+            let housed = |state: &State| log_to(&state.log()?).map(|()| has_log.set(true));
+            let life = live(plan, boot, housed, ready);
+            let status = i32::from(life.is_err());
+            if let Err(error) = life {
+                if has_log.get() {
+                    log::error!(target: "life", "{error}");
+                }
+                // If he is gone, the log has it.
+                let _ = tell(&error.to_string());
+            }
             std::process::exit(status)
         }
         Place::Background => start_child(),
@@ -60,8 +67,9 @@ fn start_child() -> Result<(), Error> {
     let (mut answer, writer) = io::pipe().map_err(|e| plain("pipe", &e))?;
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| OsString::from("spindle"));
-    // The file we run, whatever has become of its name.
-    let child = Command::new("/proc/self/exe")
+    // The file we run, also when another has taken its name.
+    let program = std::env::current_exe().ok().filter(|program| program.exists());
+    let child = Command::new(program.unwrap_or_else(|| "/proc/self/exe".into()))
         .arg0(name)
         .args(arguments)
         .env(CHILD_OF, std::process::id().to_string())
@@ -102,7 +110,7 @@ fn log_to(log: &File) -> Result<(), Error> {
 }
 
 fn plain(what: &str, why: &io::Error) -> Error {
-    Error::new(Errno::EIO, format!("{what}: {why}"))
+    Error::new(Errno::EIO, format!("{what}: {}", host::why(why)))
 }
 
 /// A directory made for this mount, removed again unless the mount comes to be.

@@ -3,6 +3,7 @@
 //! `lock` is held (flock) for the daemon's life, so a killed daemon holds nothing; `pid` says who
 //! holds it; `version` what the rest of the directory is; `last-unmount` how the last life ended.
 
+use super::host::why;
 use crate::error::{Errno, Error};
 use crate::fuse::os;
 use nix::fcntl::{Flock, FlockArg};
@@ -49,10 +50,11 @@ impl State {
             Error::new(errno, format!("state directory {}: {why}", dir.display()))
         };
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(|e| refuse(Errno::EACCES, &format!("cannot be made: {e}")))?;
+        made.map_err(|e| refuse(Errno::EACCES, &format!("cannot be made: {}", why(&e))))?;
         let options =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
-        let unwritable = |e: io::Error| refuse(Errno::EACCES, &format!("cannot be written: {e}"));
+        let unwritable =
+            |e: io::Error| refuse(Errno::EACCES, &format!("cannot be written: {}", why(&e)));
         let mut file = options.open(dir.join("lock")).map_err(unwritable)?;
         let mut has_waited = false;
         let lock = loop {
@@ -86,7 +88,7 @@ impl State {
             let _ = std::fs::rename(&path, self.dir.join("log.old"));
         }
         let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
-        log.map_err(|e| Error::new(Errno::EACCES, format!("{}: {e}", path.display())))
+        log.map_err(|e| Error::new(Errno::EACCES, format!("{}: {}", path.display(), why(&e))))
     }
 
     /// Leaves word of how this life ended.
@@ -156,9 +158,9 @@ fn check_version(dir: &Path) -> Result<(), String> {
             VERSION.trim_end()
         )),
         Err(refusal) if refusal.kind() == io::ErrorKind::NotFound => {
-            std::fs::write(&path, VERSION).map_err(|e| format!("cannot be written: {e}"))
+            std::fs::write(&path, VERSION).map_err(|e| format!("cannot be written: {}", why(&e)))
         }
-        Err(refusal) => Err(format!("version: {refusal}")),
+        Err(refusal) => Err(format!("version: {}", why(&refusal))),
     }
 }
 

@@ -29,7 +29,7 @@ pub mod session;
 pub mod work;
 
 use crate::file::{OpenFiles, SyncKind};
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 use crate::vfs::Vfs;
 use closing::Closing;
 use fuser::{
@@ -41,6 +41,7 @@ use fuser::{
 };
 use park::Park;
 use std::ffi::OsStr;
+use std::io::PipeWriter;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
@@ -83,6 +84,8 @@ pub struct Door {
     closing: Arc<Closing>,
     /// Whether the machine is being unmounted: nothing is opened, nothing written any more.
     is_closing: Arc<AtomicBool>,
+    /// Closed when the session ends: see [`session::Session::ended`].
+    hold: Mutex<Option<PipeWriter>>,
 }
 
 impl Door {
@@ -93,7 +96,8 @@ impl Door {
         let called_away = workers.clone();
         let park = Park::new(move || called_away.refuse_called_away());
         let (closing, is_closing) = (Arc::default(), Arc::default());
-        Door { vfs, files, workers, park, about, closing, is_closing }
+        let hold = Mutex::new(None);
+        Door { vfs, files, workers, park, about, closing, is_closing, hold }
     }
 }
 
@@ -137,12 +141,17 @@ impl Filesystem for Door {
         Ok(())
     }
 
+    fn destroy(&mut self) {
+        log::info!(target: "fuse", "the host has let go of the tree");
+        drop(self.hold.lock().take());
+    }
+
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.on_lookup(req, parent, name, reply);
     }
 
-    fn forget(&self, _req: &Request, node: INodeNo, count: u64) {
-        self.on_forget(node, count);
+    fn forget(&self, req: &Request, node: INodeNo, count: u64) {
+        self.on_forget(req, node, count);
     }
 
     fn getattr(&self, req: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {

@@ -12,7 +12,7 @@ use fuser::{
 };
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Our inode numbers are never used again, so every node is its number's first.
 pub(super) const GENERATION: Generation = Generation(0);
@@ -32,9 +32,16 @@ fn done((): (), reply: ReplyEmpty) {
 
 fn time(time: TimeOrNow) -> SetTime {
     match time {
-        TimeOrNow::SpecificTime(at) => SetTime::To(at),
+        TimeOrNow::SpecificTime(at) => SetTime::To(mended(at)),
         TimeOrNow::Now => SetTime::Now,
     }
+}
+
+/// fuser 0.18 counts the nanoseconds of a time before 1970 away from it; they count towards it.
+fn mended(at: SystemTime) -> SystemTime {
+    let Err(before) = at.duration_since(SystemTime::UNIX_EPOCH) else { return at };
+    let nanos = Duration::from_nanos(u64::from(before.duration().subsec_nanos()));
+    at.checked_add(nanos * 2).unwrap_or(at)
 }
 
 impl Door {
@@ -50,10 +57,12 @@ impl Door {
         self.answer(req, reply, run, entry);
     }
 
-    pub(super) fn on_forget(&self, node: INodeNo, count: u64) {
-        if let Ok(ino) = inode(node) {
-            self.vfs.forget(ino, count);
-        }
+    pub(super) fn on_forget(&self, req: &Request, node: INodeNo, count: u64) {
+        // Nobody waits for an answer, so nobody hears of a placeholder either.
+        let _ = guarded(req.unique().0, || {
+            self.vfs.forget(inode(node)?, count);
+            Ok(())
+        });
     }
 
     pub(super) fn on_getattr(&self, req: &Request, node: INodeNo, reply: ReplyAttr) {
@@ -349,6 +358,19 @@ mod tests {
         assert_eq!(writable_xattr(INodeNo(1), own).unwrap_err().errno, Errno::EPERM);
         assert_eq!(writable_xattr(INodeNo(2), own).unwrap(), Ino(2));
         assert_eq!(writable_xattr(INodeNo(1), OsStr::new("user.x")).unwrap(), Ino::ROOT);
+    }
+
+    #[test]
+    fn a_time_before_1970_keeps_its_fraction() {
+        // utimensat(2) with -5 s and 500,000,000 ns is 4.5 s before, and fuser says 5.5.
+        let epoch = SystemTime::UNIX_EPOCH;
+        assert_eq!(
+            mended(epoch - Duration::from_millis(5500)),
+            epoch - Duration::from_millis(4500)
+        );
+        for whole in [epoch, epoch - Duration::from_secs(5), epoch + Duration::from_millis(5500)] {
+            assert_eq!(mended(whole), whole);
+        }
     }
 
     #[test]

@@ -18,8 +18,8 @@ use std::time::Duration;
 
 /// Sweeps with nothing parked after which the thread ends.
 const LINGER: u32 = 10;
-/// Time of one look, measured.
-const LOOK: Duration = Duration::from_micros(7);
+/// The part of a processor that sweeping may take: one in so many.
+const SHARE: u32 = 20;
 /// The file is about 1,400 bytes; the signals stand in its second half.
 const STATUS_BYTES_MAX: usize = 4096;
 
@@ -161,19 +161,25 @@ impl Park {
     }
 }
 
-/// Time between two sweeps over `calls` calls.
-fn period(calls: usize) -> Duration {
-    let looks = LOOK * u32::try_from(calls).unwrap_or(u32::MAX);
+/// Time until the next sweep over `calls` calls, when the last one took `cost` of a processor.
+/// (A look takes some 7 us, so a sweep over 500 calls fits the pace.)
+fn period(calls: usize, cost: Duration) -> Duration {
     let pace = if calls <= 50 { 20 } else { 80 };
-    Duration::from_millis(pace).max(looks * 20)
+    Duration::from_millis(pace).max(cost * SHARE)
+}
+
+/// Processor time that this thread has taken.
+fn processor_time() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+    clock.now().map_or(Duration::ZERO, Into::into)
 }
 
 impl Lot {
     fn sweep_while_needed(&self) {
-        let mut idle_sweeps = 0;
+        let (mut idle_sweeps, mut cost) = (0, Duration::ZERO);
         loop {
             let mut calls = self.calls.lock();
-            let wait = period(calls.waiting.len());
+            let wait = period(calls.waiting.len(), cost);
             if !calls.is_closed {
                 self.changed.wait_for(&mut calls, wait);
             }
@@ -183,9 +189,11 @@ impl Lot {
                 return;
             }
             drop(calls);
+            let begun = processor_time();
             if self.sweep() {
                 (self.called_away)();
             }
+            cost = processor_time().saturating_sub(begun);
         }
     }
 
@@ -208,7 +216,10 @@ impl Lot {
                     Ok(file) => (Arc::new(file), true),
                     Err(refusal) => {
                         log::debug!(target: "fuse", "signals of thread {tid} unseen: {refusal}");
-                        self.note(key, Status::Unseen);
+                        // Without descriptors (EMFILE) the next sweep tries again.
+                        if refusal.kind() == std::io::ErrorKind::NotFound {
+                            self.note(key, Status::Unseen);
+                        }
                         continue;
                     }
                 },
@@ -236,18 +247,22 @@ fn has_signal(status: &File) -> bool {
     let mut text = [0; STATUS_BYTES_MAX];
     // A thread that is gone (ESRCH) waits for no answer.
     let len = status.read_at(&mut text, 0).unwrap_or(0);
-    is_wanted(&String::from_utf8_lossy(&text[..len]))
+    is_wanted(&text[..len])
 }
 
 /// Whether a signal is pending that is neither blocked nor ignored, by the text of
 /// `/proc/<tid>/status`.
-fn is_wanted(status: &str) -> bool {
-    let set = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        u64::from_str_radix(line.trim(), 16).ok()
+fn is_wanted(status: &[u8]) -> bool {
+    let Some(at) = status.windows(8).position(|word| word == b"\nSigPnd:") else { return false };
+    let mut lines = status[at + 1..].split(|byte| *byte == b'\n');
+    // These four always follow each other (fs/proc/array.c).
+    let mut set = |name: &[u8]| {
+        let digits = lines.next()?.strip_prefix(name)?.trim_ascii();
+        u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
     };
-    let set = |name| set(name).unwrap_or(0);
-    (set("SigPnd:") | set("ShdPnd:")) & !set("SigBlk:") & !set("SigIgn:") != 0
+    let mut set = |name| set(name).unwrap_or(0);
+    let pending = set(b"SigPnd:") | set(b"ShdPnd:");
+    pending & !set(b"SigBlk:") & !set(b"SigIgn:") != 0
 }
 
 #[cfg(test)]
@@ -255,11 +270,12 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    fn text(own: u64, shared: u64, blocked: u64, ignored: u64) -> String {
+    fn text(own: u64, shared: u64, blocked: u64, ignored: u64) -> Vec<u8> {
         format!(
             "Name:\tcat\nSigQ:\t1/15\nSigPnd:\t{own:016x}\nShdPnd:\t{shared:016x}\n\
              SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t0000000000000000\n"
         )
+        .into_bytes()
     }
 
     #[test]
@@ -274,27 +290,34 @@ mod tests {
 
     #[test]
     fn a_text_that_is_no_status_calls_nobody_away() {
-        for garbage in ["", "SigPnd:", "SigPnd:\tzz\n", "ShdPnd: 1x\n"] {
-            assert!(!is_wanted(garbage));
+        for garbage in ["", "\nSigPnd:", "\nSigPnd:\tzz\n", "\nShdPnd: 1x\n"] {
+            assert!(!is_wanted(garbage.as_bytes()));
         }
     }
 
     #[test]
     fn sweeping_stays_below_a_twentieth_of_a_processor() {
-        assert_eq!(period(0), Duration::from_millis(20));
-        assert_eq!(period(50), Duration::from_millis(20));
-        assert_eq!(period(51), Duration::from_millis(80));
-        assert_eq!(period(500), Duration::from_millis(80));
-        for calls in [1, 50, 51, 500, 1000, 5000, 60_000] {
-            let looks = LOOK * u32::try_from(calls).unwrap();
-            assert!(looks * 20 <= period(calls), "{calls}");
+        let millis = Duration::from_millis;
+        assert_eq!(period(0, Duration::ZERO), millis(20));
+        assert_eq!(period(50, millis(1)), millis(20));
+        assert_eq!(period(51, millis(1)), millis(80));
+        for cost in [millis(0), millis(4), millis(5), millis(90), Duration::from_secs(3)] {
+            for calls in [1, 50, 51, 500, 60_000] {
+                assert!(cost * SHARE <= period(calls, cost), "{calls} {cost:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn processor_time_counts_work() {
+        let begun = processor_time();
+        while processor_time() == begun {
+            std::hint::spin_loop();
         }
     }
 
     #[test]
     fn a_caller_with_a_signal_is_called_away_and_another_is_not() {
-        // A thread of ours with a pending signal: it blocks SIGUSR1, sends it to itself, and
-        // unblocks it nowhere, so the shown status must not count; hence a stopped child.
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
         let heard = Arc::new(AtomicU32::new(0));

@@ -50,7 +50,7 @@ pub(super) fn guarded<T>(id: u64, run: impl FnOnce() -> Result<T, Error>) -> Res
     })
 }
 
-/// Sends what a call came to.
+/// Sends what a call came to. Sending is trivial, but the reading thread must outlive it too.
 pub(super) fn conclude<T, R: Refuse>(
     id: u64,
     result: Result<T, Error>,
@@ -60,7 +60,11 @@ pub(super) fn conclude<T, R: Refuse>(
     match result {
         Ok(answer) => {
             log::debug!(target: "fuse", "{id} done");
-            send(answer, reply);
+            // A panic drops the reply, which answers EIO.
+            let _ = guarded(id, || {
+                send(answer, reply);
+                Ok(())
+            });
         }
         Err(error) => {
             log::debug!(target: "fuse", "{id} {}: {error}", error.errno.name());

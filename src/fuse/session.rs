@@ -2,8 +2,7 @@
 //!
 //! As root and in a user name space the mount is made by mount(2); for an ordinary user fuser
 //! falls back to `fusermount3`. The session ends when the host lets go of it: after umount(8),
-//! `fusermount3 -u`, or the last close behind a lazy unmount (measured: reading the device then
-//! gives ENODEV, in each case).
+//! `fusermount3 -u`, or the last close behind a lazy unmount; reading the device then gives ENODEV.
 
 use super::Door;
 use super::park::Park;
@@ -47,18 +46,13 @@ impl Session {
         check_device(Path::new("/dev/fuse"))?;
         let (workers, park) = (door.workers.clone(), door.park.clone());
         let is_closing = Arc::clone(&door.is_closing);
+        let (ended, hold) = io::pipe().map_err(|e| no_thread(&e))?;
+        *door.hold.lock() = Some(hold);
         let session = fuser::Session::new(door, mountpoint, &options(users))
             .map_err(|refusal| explain(mountpoint, &refusal))?;
-        let (ended, hold) = io::pipe().map_err(|e| no_thread(&e))?;
-        let serve = move || {
-            match session.run() {
-                Ok(()) => log::info!(target: "fuse", "the host has let go of the tree"),
-                Err(end) => log::error!(target: "fuse", "the session has ended: {end}"),
-            }
-            drop(hold);
-        };
-        let thread = std::thread::Builder::new().name("session".into()).stack_size(128 << 10);
-        thread.spawn(serve).map_err(|e| no_thread(&e))?;
+        // It reads on a thread of its own. Kept until the process ends: dropped, it unmounts
+        // whatever is mounted at the same place by then, as it would when the session has ended.
+        std::mem::forget(session.spawn().map_err(|e| no_thread(&e))?);
         Ok(Session { workers, park, is_closing, ended })
     }
 
@@ -68,15 +62,21 @@ impl Session {
         self.ended.as_fd()
     }
 
-    /// From now on refuses what opens a file or leaves something to be written, calls all that
-    /// wait away with EIO, and waits for what is under way, at most `limit`. `false`: some is.
-    pub fn close(&self, limit: Duration) -> bool {
+    /// From now on refuses what opens a file or leaves something to be written, and calls all
+    /// that wait away with EIO.
+    pub fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
         self.park.close();
+    }
+
+    /// Waits for the calls that workers have, at most `limit`. `false`: some are left.
+    #[must_use]
+    pub fn settle(&self, limit: Duration) -> bool {
         self.workers.settle(limit)
     }
 
     /// Ends the workers, waiting at most `limit`. `false`: some are left.
+    #[must_use]
     pub fn end_workers(&self, limit: Duration) -> bool {
         self.workers.close(limit)
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 pub const THREADS_MAX: usize = 1024;
 /// How long a thread stays without work.
 const IDLE_MAX: Duration = Duration::from_secs(5);
-/// Our deepest call measures below 40 KiB; the rest is for drivers.
+/// Calls are shallow and keep their data on the heap; memory is taken only where touched.
 const STACK_BYTES: usize = 256 << 10;
 
 /// A call's rest. Told `Err` it does not run, but answers that.

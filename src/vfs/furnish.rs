@@ -2,6 +2,7 @@
 
 use super::fs::{FileSystem, Served};
 use super::memfs::DeviceName;
+use super::mounts::Mount;
 use super::nodestore::{Kept, NodeStore};
 use super::tree::{Follow, NodeLine, Vfs};
 use crate::error::{Errno, Error};
@@ -25,11 +26,15 @@ impl Vfs {
     /// before the first [`Vfs::install_node`].
     ///
     /// # Errors
-    /// `EINVAL` in words for a file of another version or garbled, or when called twice; the host's.
+    /// `EINVAL` in words for a file of another version or garbled, and when called again; the
+    /// host's.
     pub fn load_nodes(&self, state: &Path) -> Result<(), Error> {
         let store = NodeStore::load(state)?;
         for node in store.made() {
-            self.dev.install(&node)?;
+            self.dev.install(&node).map_err(|refusal| {
+                let path = node.path.display();
+                Error::new(refusal.errno, format!("nodes: {path} cannot be made: {refusal}"))
+            })?;
         }
         let refused = self.nodes.set(store).is_err();
         if refused { Err(Error::new(Errno::EINVAL, "nodes are loaded already")) } else { Ok(()) }
@@ -47,9 +52,12 @@ impl Vfs {
         }
     }
 
-    /// As [`Vfs::sync_nodes`], for calls that have done what they were to do: a failure is logged,
-    /// and the next call tries again.
-    pub(super) fn keep_nodes(&self) {
+    /// As [`Vfs::sync_nodes`], after a call that has done what it was to do on a mount: a failure
+    /// is logged, and the next call tries again.
+    pub(super) fn keep_nodes(&self, mount: &Mount) {
+        if !std::ptr::addr_eq(Arc::as_ptr(&mount.fs), Arc::as_ptr(&self.dev)) {
+            return;
+        }
         if let Err(failure) = self.sync_nodes() {
             log::error!(target: "vfs", "changes of device nodes are not stored: {failure}");
         }

@@ -15,8 +15,9 @@ use std::collections::hash_map::Entry;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FsNumber(pub(super) u32);
 
-/// Largest [`FsNumber`].
-pub(super) const FS_NUMBER_MAX: u32 = (1 << 24) - 1;
+/// Largest [`FsNumber`]. The two highest bits of an [`Ino`] stay 0, for those who pass it on to
+/// mark it.
+pub(super) const FS_NUMBER_MAX: u32 = (1 << 22) - 1;
 const LOCAL_BITS: u32 = LOCAL_MAX.count_ones();
 
 impl Ino {

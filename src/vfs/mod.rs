@@ -163,18 +163,22 @@ pub const PATH_BYTES_MAX: usize = 4096;
 pub mod fs;
 mod furnish;
 mod inode;
-pub mod memfs;
+mod memfs;
 mod mounting;
 mod mounts;
 mod names;
 mod nodesfs;
 mod nodestore;
 mod opens;
+mod prefixes;
+#[cfg(test)]
+mod tests;
 mod textfs;
 mod tree;
 mod walk;
 mod xattr;
 
 pub use fs::FileSystem;
+pub use memfs::MemFs;
 pub use mounting::Mounts;
 pub use tree::{Access, Follow, MountLine, NodeLine, Resolution, Unmount, Vfs};

@@ -140,20 +140,14 @@ fn normal(options: &str) -> String {
 }
 
 impl Vfs {
-    /// Who has something of a file system open.
+    /// Who has something of a file system open. It asks the tables of open files and directories
+    /// alone, and may be asked with the mount table locked.
     fn user_of(&self, number: FsNumber) -> Option<String> {
         let is_in = |ino: Ino| ino.split().0 == number;
         if let Some(file) = self.files.list().into_iter().find(|file| is_in(Ino(file.ino))) {
             return Some(format!("process {} has {} open", file.opener.pid, file.path));
         }
-        let dir = self.dirs.find(is_in)?;
-        let path = self.path_within(number, dir.split().1);
-        Some(format!("directory {path} is open"))
-    }
-
-    fn path_within(&self, number: FsNumber, node: Local) -> String {
-        let path = self.path(Ino::of(number, node));
-        path.map_or_else(|| format!("#{}", node.0), |path| path.display().to_string())
+        self.dirs.find(is_in).map(|_| "somebody lists a directory of it".to_owned())
     }
 
     fn detach(&self, number: FsNumber, how: Unmount) -> Result<(), Error> {
@@ -161,7 +155,7 @@ impl Vfs {
         mount.fs.sync()?;
         // The order of locks is mounts, then open files and directories; see `crate::sync`.
         let mount = self.mounts.remove(number, || match how {
-            Unmount::Polite => self.user_of_locked(number),
+            Unmount::Polite => self.user_of(number),
             Unmount::Force => None,
         })?;
         self.inodes.forget_all(number);
@@ -172,15 +166,6 @@ impl Vfs {
         }
         log::info!(target: "vfs", "{} is mounted no longer", mount.what.prefix.display());
         Ok(())
-    }
-
-    /// As [`Vfs::user_of`], without asking the mount table for paths.
-    fn user_of_locked(&self, number: FsNumber) -> Option<String> {
-        let is_in = |ino: Ino| ino.split().0 == number;
-        if let Some(file) = self.files.list().into_iter().find(|file| is_in(Ino(file.ino))) {
-            return Some(format!("process {} has {} open", file.opener.pid, file.path));
-        }
-        self.dirs.find(is_in).map(|_| "a directory of it is open".to_owned())
     }
 
     /// Unmounts as soon as what is being closed is closed.

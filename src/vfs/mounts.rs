@@ -1,72 +1,18 @@
 //! The mount table: what is mounted where, by path, by covered directory and by number.
 //!
-//! 1. The longest prefix wins, by whole components: `/mnt/a` is no prefix of `/mnt/ab`. Finding it
-//!    costs a step per component of the path, however many mounts there are.
+//! 1. The longest prefix of a path wins, by whole components (`prefixes.rs`).
 //! 2. A file system is mounted once, a device too, and one on a directory at most.
 //! 3. What is mounted on a directory of a mount keeps that mount where it is.
 
 use super::Ino;
 use super::fs::{FileSystem, Local};
 use super::inode::{FS_NUMBER_MAX, FsNumber};
+use super::prefixes::Prefixes;
 use crate::error::{Errno, Error};
 use crate::file::Device;
 use crate::sync::{Arc, RwLock};
 use std::collections::HashMap;
-use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
-
-/// Values by path, of which the one with the longest prefix of a path is found.
-pub(super) struct Prefixes<T> {
-    below: HashMap<OsString, Prefixes<T>>,
-    value: Option<T>,
-}
-
-/// The names in a path.
-fn names(path: &Path) -> impl Iterator<Item = &std::ffi::OsStr> {
-    path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(name),
-        _ => None,
-    })
-}
-
-impl<T> Prefixes<T> {
-    pub(super) fn new() -> Prefixes<T> {
-        Prefixes { below: HashMap::new(), value: None }
-    }
-
-    /// Puts a value at a path; what was there is returned.
-    pub(super) fn insert(&mut self, path: &Path, value: T) -> Option<T> {
-        let mut at = self;
-        for name in names(path) {
-            at = at.below.entry(name.to_owned()).or_insert_with(Prefixes::new);
-        }
-        at.value.replace(value)
-    }
-
-    /// Takes the value at just this path away, and what only led to it.
-    pub(super) fn remove(&mut self, path: &Path) -> Option<T> {
-        let mut rest = names(path);
-        let Some(name) = rest.next() else { return self.value.take() };
-        let below = self.below.get_mut(name)?;
-        let taken = below.remove(rest.collect::<PathBuf>().as_path());
-        if below.value.is_none() && below.below.is_empty() {
-            self.below.remove(name);
-        }
-        taken
-    }
-
-    /// The value of the longest prefix of a path that has one.
-    pub(super) fn longest(&self, path: &Path) -> Option<&T> {
-        let mut at = self;
-        let mut found = at.value.as_ref();
-        for name in names(path) {
-            let Some(below) = at.below.get(name) else { break };
-            at = below;
-            found = at.value.as_ref().or(found);
-        }
-        found
-    }
-}
+use std::path::{Path, PathBuf};
 
 /// Whom a mount belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +122,11 @@ impl MountTable {
             let (device, prefix) = (&what.device, mount.what.prefix.display());
             return Err(Error::new(Errno::EBUSY, format!("{device}: already mounted on {prefix}")));
         }
+        let same_fs =
+            |mount: &Arc<Mount>| std::ptr::addr_eq(Arc::as_ptr(&mount.fs), Arc::as_ptr(&fs));
+        if state.by_number.values().any(same_fs) {
+            return Err(Error::new(Errno::EBUSY, "this file system is mounted already"));
+        }
         if covers.is_some_and(|dir| state.by_covered.contains_key(&dir)) {
             let words = format!("{}: something is mounted there", what.prefix.display());
             return Err(Error::new(Errno::EBUSY, words));
@@ -227,89 +178,5 @@ impl MountTable {
             state.by_covered.remove(&dir);
         }
         Ok(mount)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn prefixes(paths: &[&str]) -> Prefixes<String> {
-        let mut all = Prefixes::new();
-        for path in paths {
-            all.insert(Path::new(path), (*path).to_owned());
-        }
-        all
-    }
-
-    fn longest<'a>(all: &'a Prefixes<String>, path: &str) -> Option<&'a str> {
-        all.longest(Path::new(path)).map(String::as_str)
-    }
-
-    #[test]
-    fn the_longest_prefix_wins_by_whole_components() {
-        let all = prefixes(&["/", "/mnt/a", "/mnt/a/b"]);
-        for (path, prefix) in [
-            ("/mnt/a/b/f", "/mnt/a/b"),
-            ("/mnt/a/b", "/mnt/a/b"),
-            ("/mnt/a/bc", "/mnt/a"),
-            ("/mnt/ab", "/"),
-            ("/mnt", "/"),
-            ("/", "/"),
-        ] {
-            assert_eq!(longest(&all, path), Some(prefix), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_prefix_that_was_removed_leaves_its_neighbours_and_nothing_else() {
-        let mut all = prefixes(&["/a/b/c", "/a"]);
-        assert_eq!(all.remove(Path::new("/a/b")), None);
-        assert_eq!(all.remove(Path::new("/a/b/c")).as_deref(), Some("/a/b/c"));
-        assert_eq!(longest(&all, "/a/b/c/d"), Some("/a"));
-        assert_eq!(all.remove(Path::new("/a")).as_deref(), Some("/a"));
-        assert!(all.below.is_empty() && longest(&all, "/a").is_none());
-    }
-
-    /// Reads the whole list, as a table without an index would.
-    fn naive<'a>(paths: &'a [PathBuf], path: &Path) -> Option<&'a PathBuf> {
-        let prefixes = paths.iter().filter(|prefix| path.starts_with(prefix));
-        prefixes.max_by_key(|prefix| prefix.components().count())
-    }
-
-    fn path() -> impl Strategy<Value = PathBuf> {
-        prop::collection::vec("[ab]{1,2}", 0..6)
-            .prop_map(|names| Path::new("/").join(names.iter().collect::<PathBuf>()))
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(100))]
-        #[test]
-        fn ten_thousand_paths_find_what_a_scan_finds_in_both_orders(
-            mounts in prop::collection::vec(path(), 1..40),
-            removed in prop::collection::vec(any::<prop::sample::Index>(), 0..10),
-            paths in prop::collection::vec(path(), 100),
-        ) {
-            let (mut there, mut back) = (Prefixes::new(), Prefixes::new());
-            for mount in &mounts {
-                there.insert(mount, mount.clone());
-            }
-            for mount in mounts.iter().rev() {
-                back.insert(mount, mount.clone());
-            }
-            let mut list = mounts.clone();
-            for index in removed {
-                let gone = index.get(&mounts);
-                there.remove(gone);
-                back.remove(gone);
-                list.retain(|mount| mount != gone);
-            }
-            for path in paths {
-                let expected = naive(&list, &path);
-                prop_assert_eq!(there.longest(&path), expected);
-                prop_assert_eq!(back.longest(&path), expected);
-            }
-        }
     }
 }

@@ -42,7 +42,7 @@ impl Vfs {
         let new = New { content, mode, uid: caller.uid, gid: caller.gid };
         let attr = mount.fs.make(dir, name, &new)?;
         let attr = self.shown(&mount, attr);
-        self.keep_nodes();
+        self.keep_nodes(&mount);
         Ok(self.remember(Held::new(mount, attr)))
     }
 
@@ -125,7 +125,7 @@ impl Vfs {
         }
         let attr = mount.fs.link(node, dir, name)?;
         let attr = self.shown(&mount, attr);
-        self.keep_nodes();
+        self.keep_nodes(&mount);
         Ok(self.remember(Held::new(mount, attr)))
     }
 
@@ -137,7 +137,7 @@ impl Vfs {
         check_own_name(name, Errno::EISDIR, Errno::EISDIR)?;
         let (mount, dir) = self.writable(parent)?;
         mount.fs.unlink(dir, name)?;
-        self.keep_nodes();
+        self.keep_nodes(&mount);
         Ok(())
     }
 
@@ -173,7 +173,7 @@ impl Vfs {
             return Err(Error::plain(Errno::EXDEV));
         }
         mount.fs.rename(dir, name, to_dir, to_name, mode)?;
-        self.keep_nodes();
+        self.keep_nodes(&mount);
         Ok(())
     }
 }

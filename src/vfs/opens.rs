@@ -79,7 +79,7 @@ impl Vfs {
                 let ops = mount.fs.open(caller, node, flags)?;
                 if kind == FileKind::Regular && flags & O_TRUNC != 0 {
                     let empty = Change { size: Some(0), ..Change::default() };
-                    mount.fs.setattr(caller, node, &empty)?;
+                    mount.fs.setattr(caller, node, &empty).inspect_err(|_| ops.release())?;
                 }
                 ops
             }

@@ -75,12 +75,15 @@ impl FileOps for ReportFile {
     }
 }
 
+/// A name that has its number for good, and the report if there is one now.
+type Numbered = (&'static str, Option<Arc<Report>>);
+
 /// A directory of reports.
 pub struct TextFs {
     owner: (u32, u32),
     made: SystemTime,
     /// In the order of their numbers; a report that was taken away keeps its number, empty.
-    reports: RwLock<Vec<(&'static str, Option<Arc<Report>>)>>,
+    reports: RwLock<Vec<Numbered>>,
 }
 
 const ROOT: Local = Local(1);

@@ -245,10 +245,10 @@ impl Vfs {
     ///
     /// # Errors
     /// `EROFS`, `EISDIR`, `EINVAL`, `EFBIG`, `ENOSPC`, `ESTALE`.
-    pub fn setattr(&self, caller: &Caller, ino: Ino, change: Change) -> Result<Attr, Error> {
+    pub fn setattr(&self, caller: &Caller, ino: Ino, change: &Change) -> Result<Attr, Error> {
         let (mount, node) = self.writable(ino)?;
-        let attr = mount.fs.setattr(caller, node, &change)?;
-        self.keep_nodes();
+        let attr = mount.fs.setattr(caller, node, change)?;
+        self.keep_nodes(&mount);
         Ok(self.shown(&mount, attr))
     }
 

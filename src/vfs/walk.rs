@@ -234,7 +234,7 @@ impl Vfs {
             (None, true) => Some(self.getattr(Ino::ROOT)?),
             (_, false) => None,
         };
-        let own = attr.as_ref().and_then(|attr| special(attr));
+        let own = attr.as_ref().and_then(special);
         let special = match own {
             None if mount.what.device.starts_with('/') => {
                 let volume = self.find(Path::new(&mount.what.device), Follow::Yes);

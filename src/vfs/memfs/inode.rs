@@ -158,8 +158,16 @@ impl Inode {
 
     /// Changes attributes. The length first, as only it can fail.
     pub(super) fn change(&self, by: &Caller, change: &Change) -> Result<(), Error> {
+        let mut change = *change;
         if let Some(length) = change.size {
             self.truncate(by, length)?;
+            if self.is_device() || self.is_served() {
+                change.mtime = None; // truncate(2) brings it along, but nothing was truncated
+            }
+        }
+        let Change { mode, uid, gid, atime, mtime, .. } = change;
+        if (mode, uid, gid) == (None, None, None) && (atime, mtime) == (None, None) {
+            return Ok(());
         }
         let now = SystemTime::now();
         let time = |set: SetTime| match set {
@@ -167,18 +175,18 @@ impl Inode {
             SetTime::Now => now,
         };
         let mut meta = self.meta.lock();
-        if change.uid.is_some() || change.gid.is_some() {
-            meta.uid = change.uid.unwrap_or(meta.uid);
-            meta.gid = change.gid.unwrap_or(meta.gid);
+        if uid.is_some() || gid.is_some() {
+            meta.uid = uid.unwrap_or(meta.uid);
+            meta.gid = gid.unwrap_or(meta.gid);
             if !self.is_directory() {
                 meta.drop_privileges();
             }
         }
-        if let Some(mode) = change.mode {
+        if let Some(mode) = mode {
             meta.mode = u16::try_from(mode & 0o7777).unwrap_or(0);
         }
-        meta.atime = change.atime.map_or(meta.atime, time);
-        meta.mtime = change.mtime.map_or(meta.mtime, time);
+        meta.atime = atime.map_or(meta.atime, time);
+        meta.mtime = mtime.map_or(meta.mtime, time);
         meta.ctime = now;
         meta.is_kept |= self.is_device();
         Ok(())

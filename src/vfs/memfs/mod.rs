@@ -15,8 +15,6 @@ mod dir;
 mod file;
 mod inode;
 mod pages;
-#[cfg(test)]
-mod tests;
 mod tree;
 
 pub(crate) use dir::{PLACE_OF_PARENT, PLACE_OF_SELF};

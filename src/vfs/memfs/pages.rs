@@ -305,7 +305,8 @@ mod tests {
                 match step {
                     Step::Write(at, byte, len) => {
                         prop_assert_eq!(pages.write(at, &vec![byte; len]).unwrap(), len);
-                        let (at, end) = (usize::try_from(at).unwrap(), at as usize + len);
+                        let at = usize::try_from(at).unwrap();
+                        let end = at + len;
                         if len > 0 && end > model.len() {
                             model.resize(end, 0);
                         }

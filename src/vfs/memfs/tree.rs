@@ -99,7 +99,7 @@ impl Tree {
             if at.name == ".." { self.dir(at.dir)?.parent } else { self.find(at)?.inode.number };
         let slot = self.slot_mut(found)?;
         slot.holds += 1;
-        if slot.dir.is_none() && slot.known != (at.dir, at.name.to_owned()) {
+        if slot.dir.is_none() && (slot.known.0 != at.dir || slot.known.1 != at.name) {
             slot.known = (at.dir, at.name.to_owned());
         }
         Ok(Arc::clone(&slot.inode))
