@@ -2,5 +2,6 @@
 
 pub mod error;
 pub mod file;
+pub mod partition;
 pub mod sync;
 pub mod vfs;
