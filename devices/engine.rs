@@ -8,12 +8,13 @@
 //! 1. Events run in order of time, then of scheduling, with no lock held.
 //! 2. An event that panics is logged and lost; a request it held finishes itself (contract).
 //! 3. An event due at once wakes nobody: whoever scheduled it cranks, or waits.
+//! 4. Time is not skipped while an event runs: what it will schedule may come first.
 
 use crate::contract::{Clock, Interrupt, SimTime, WaitQueue};
 use crate::sync::{Arc, Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,8 @@ pub struct Engine {
     wheel: Mutex<Wheel>,
     /// Time of the first event, `u64::MAX` when there is none; written under `wheel`.
     first: AtomicU64,
+    /// Events that run now; counted up under `wheel`.
+    running: AtomicU32,
     /// Wakes the engine's thread: a new first event, or the end.
     turned: Condvar,
     has_thread: AtomicBool,
@@ -84,6 +87,7 @@ impl Engine {
             skipped: AtomicU64::new(0),
             wheel: Mutex::default(),
             first: AtomicU64::new(u64::MAX),
+            running: AtomicU32::new(0),
             turned: Condvar::new(),
             has_thread: AtomicBool::new(false),
             thread: Mutex::new(None),
@@ -159,7 +163,7 @@ impl Engine {
         let mut any = false;
         while self.first.load(Ordering::Acquire) <= self.now().0 {
             let Some(event) = self.take(self.now()) else { break };
-            run(event);
+            self.run_event(event);
             any = true;
         }
         any
@@ -199,19 +203,37 @@ impl Engine {
     }
 
     /// Moves simulated or virtual time to the next event and runs it. `false`: there is none, or
-    /// time is real and it is not due.
+    /// time is real and it is not due, or another event still runs.
     pub fn skip_to_next(&self) -> bool {
         let horizon = if self.time == Time::Real { self.now() } else { SimTime(u64::MAX) };
         let Some(event) = self.take(horizon) else { return false };
-        run(event);
+        self.run_event(event);
         true
+    }
+
+    /// How many events run at this moment, an asking one included: while there are others, the
+    /// machine is at work, however long the host takes.
+    #[must_use]
+    pub fn running(&self) -> u32 {
+        self.running.load(Ordering::Acquire)
+    }
+
+    fn run_event(&self, event: Event) {
+        run(event);
+        let left = self.running.fetch_sub(1, Ordering::AcqRel) - 1;
+        if left == 0 && self.time == Time::Virtual {
+            drop(self.wheel.lock()); // whoever looked at `running` waits by now
+            self.turned.notify_all();
+        }
     }
 
     /// Takes the first event, if due by `horizon`, and moves the clock to it.
     fn take(&self, horizon: SimTime) -> Option<Event> {
         let mut wheel = self.wheel.lock();
+        let horizon = if self.running() > 0 { horizon.min(self.now()) } else { horizon };
         let first = wheel.events.first_entry().filter(|e| e.key().0 <= horizon)?;
         let (id, event) = first.remove_entry();
+        self.running.fetch_add(1, Ordering::AcqRel);
         self.publish_first(&wheel);
         let early = id.0.since(self.now());
         if early > 0 && self.time != Time::Real {
@@ -240,6 +262,8 @@ impl Engine {
             let nanos = ahead.since(self.now());
             if nanos > 0 && self.time == Time::Real {
                 self.turned.wait_for(&mut wheel, Duration::from_nanos(nanos));
+            } else if nanos > 0 && self.running() > 0 {
+                self.turned.wait(&mut wheel);
             } else {
                 drop(wheel);
                 self.skip_to_next();
@@ -284,6 +308,35 @@ mod tests {
         assert!(engine.crank());
         assert!(!engine.crank());
         assert_eq!(*log.lock(), [1]);
+    }
+
+    #[test]
+    fn time_is_not_skipped_while_an_event_runs() {
+        for time in [Time::Simulated, Time::Virtual] {
+            let engine = Engine::new(time);
+            if time == Time::Virtual {
+                engine.start().unwrap();
+            }
+            let (begun, go_on) = (Arc::new(WaitQueue::default()), Arc::new(WaitQueue::default()));
+            let (bell, waits) = (Arc::clone(&begun), Arc::clone(&go_on));
+            engine.after(0, move || {
+                bell.ring();
+                waits.wait(0, None);
+            });
+            let (late, hour) = (Arc::new(WaitQueue::default()), 3_600_000_000_000);
+            let bell = Arc::clone(&late);
+            engine.after(hour, move || bell.ring());
+            std::thread::scope(|scope| {
+                scope.spawn(|| engine.crank());
+                begun.wait(0, None);
+                assert_eq!((engine.skip_to_next(), engine.running()), (false, 1));
+                assert!(engine.now().0 < hour);
+                go_on.ring();
+            });
+            engine.wait(&late, None, || late.generation() > 0).unwrap();
+            assert!(engine.now().0 >= hour);
+            engine.stop();
+        }
     }
 
     #[test]

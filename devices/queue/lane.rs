@@ -165,9 +165,7 @@ impl Lane {
     /// Strikes it from the lists; the scheduler has let go of it. Whose it was.
     fn leave(&mut self, id: u64) -> Option<u32> {
         let ticket = self.tickets.remove(&id)?;
-        if !self.due.remove(&(ticket.due, id)) {
-            self.fresh.retain(|fresh| *fresh != id);
-        }
+        self.due.remove(&(ticket.due, id)); // one of `fresh` is passed over when its time comes
         let caller = self.callers.get_mut(&ticket.pid)?;
         caller.waiting.remove(&id);
         if caller.waiting.is_empty() {

@@ -8,6 +8,8 @@ mod accounts;
 mod clook;
 mod deadline;
 mod disk;
+#[cfg(test)]
+pub(crate) mod exam;
 mod extents;
 mod fifo;
 mod lane;
@@ -15,7 +17,11 @@ mod options;
 mod scan;
 mod scheduler;
 mod service;
+#[cfg(test)]
+mod simulated;
 mod sstf;
+#[cfg(test)]
+mod tests;
 mod waits;
 
 pub use disk::{DiskQueue, REQUESTS_MAX};

@@ -157,8 +157,12 @@ impl Service {
         self.watchdog = None;
         let Some(active) = self.active.as_mut() else { return };
         let quiet = self.engine.now().since(active.alive_at);
-        if self.is_frozen || quiet < self.timeout_nanos {
-            return self.arm(self.timeout_nanos.saturating_sub(quiet));
+        if quiet < self.timeout_nanos {
+            return self.arm(self.timeout_nanos - quiet);
+        }
+        // Another event runs: it may be this hardware's, kept by a slow host (fdatasync).
+        if self.engine.running() > 1 {
+            return self.arm(self.timeout_nanos);
         }
         let controller = &mut self.controller;
         guarded(&self.name, || controller.reset(Some(&mut active.transfer)));
@@ -238,9 +242,13 @@ impl Service {
         let transfer = active.as_mut().map(|active| &mut active.transfer);
         let is_reset = guarded(&self.name, || controller.reset(transfer)).is_some();
         if let Some(mut active) = active {
-            take_memory_back(&mut active);
+            let is_whole = take_memory_back(&mut active);
             self.waits.served();
-            self.waits.put_again(active.jobs);
+            if is_whole {
+                self.waits.put_again(active.jobs);
+            } else {
+                self.finish(&mut active.jobs, Err(IoError::Hardware.into()), fates);
+            }
         }
         if !is_reset {
             self.break_down(IoError::Hardware.into(), fates);
@@ -263,6 +271,7 @@ impl Service {
             let controller = &mut self.controller;
             match guarded(&self.name, || controller.start(&mut active.transfer)) {
                 Some(Ok(())) => {
+                    active.alive_at = self.engine.now(); // the host may have taken its time
                     self.accounts.commanded();
                     self.arm(self.timeout_nanos);
                 }
@@ -298,10 +307,9 @@ impl Service {
         self.waits.served();
         let mut jobs = active.jobs;
         match end {
-            End::Done if !is_whole => {
-                log::error!(target: "queue", "{}: the driver kept memory back", self.name);
-                self.finish(&mut jobs, Err(IoError::Hardware.into()), fates);
-            }
+            End::Failed(failure) if breaks(failure) => self.failed(failure, &mut jobs, fates),
+            // What was to be written is gone: there is nothing to try again with.
+            _ if !is_whole => self.finish(&mut jobs, Err(IoError::Hardware.into()), fates),
             End::Done => self.succeeded(&mut jobs, fates),
             End::Failed(failure) => self.failed(failure, &mut jobs, fates),
             End::Panicked if jobs.len() > 1 && is_reset => self.undo(&mut jobs, 0),
@@ -334,7 +342,7 @@ impl Service {
 
     fn failed(&mut self, failure: Failure, jobs: &mut Vec<Job>, fates: &mut Fates) {
         match failure.error {
-            IoError::Hardware | IoError::Timeout => {
+            _ if breaks(failure) => {
                 self.finish(jobs, Err(failure), fates);
                 let controller = &mut self.controller;
                 guarded(&self.name, || controller.reset(None));
@@ -396,6 +404,11 @@ impl Service {
         fates.0.extend(jobs.into_iter().map(|job| (job.request, Err(verdict))));
         self.disarm();
     }
+}
+
+/// Whether such a failure is the end of the unit, until it is repaired.
+fn breaks(failure: Failure) -> bool {
+    matches!(failure.error, IoError::Hardware | IoError::Timeout)
 }
 
 /// Moves the memory of `jobs` into a transfer; `pieces` is empty, its room is used.
