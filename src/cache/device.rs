@@ -1,10 +1,10 @@
 //! A unit under the cache: what is known of it, and what is counted of it.
 
+use super::BufferCache;
 use super::ahead::Readers;
 use super::buffer::{BLOCK_BYTES, BLOCK_SECTORS, Sectors, sectors};
 use super::errors::{ErrorCursor, ErrorLog, WriteError};
 use super::shard::{Key, Ledger, Ledgers};
-use super::BufferCache;
 use crate::error::{Errno, Error};
 use crate::sync::{Arc, Mutex};
 use devices::{BlockDevice, Geometry, IoError, SECTOR_SIZE, SimTime};
@@ -128,6 +128,12 @@ impl CachedDevice {
         self.ledger.unsaved.load(Ordering::Acquire)
     }
 
+    /// Most of what is to be written cannot be: its writers are told, instead of waiting.
+    pub(super) fn is_failing(&self) -> bool {
+        let stuck = self.ledger.stuck.load(Ordering::Acquire);
+        stuck > 0 && stuck * 2 >= self.dirty_blocks()
+    }
+
     pub(super) fn needs_flush(&self) -> bool {
         let durability = &self.durability;
         durability.written.load(Ordering::Acquire) != durability.flushed.load(Ordering::Acquire)
@@ -198,11 +204,8 @@ impl CachedDevice {
     /// The error of a caller for whom there is never going to be room.
     pub(super) fn no_room(&self) -> Error {
         match self.errors.last() {
-            Some(failure) if self.ledger.stuck.load(Ordering::Acquire) > 0 => {
-                Error::device(&self.name, failure)
-            }
+            Some(failure) if self.is_failing() => Error::device(&self.name, failure),
             _ => super::full_of_failures(),
         }
     }
 }
-

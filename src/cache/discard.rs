@@ -4,10 +4,10 @@
 //! overwrite the medium later (a raw write). [`CachedDevice::forget`] drops the only copy too (a
 //! discard). What is being fetched meanwhile is not used, what is being written is not kept.
 
+use super::BLOCK_BYTES;
 use super::buffer::{Sectors, Span};
 use super::device::CachedDevice;
 use super::transfer::index;
-use super::BLOCK_BYTES;
 use crate::error::{Errno, Error};
 use crate::sync::Arc;
 use devices::{Interrupt, Op, Origin, Rejected, Request, SECTOR_SIZE, Sector};
@@ -18,8 +18,10 @@ const ZEROS: &[u8] = &[0; 64 << 10];
 
 impl CachedDevice {
     /// The medium was changed in this range, past the cache: drops the clean copies of every
-    /// sector touched. A dirty sector stays, and is written later. Call it after the change.
+    /// sector touched. A dirty sector stays, and is written later. Call it after the change; the
+    /// next sync flushes the unit.
     pub fn invalidate(&self, range: Range<u64>) {
+        self.note_change();
         let range = range.start..range.end.min(self.size());
         self.sweep(&range, Span::touched, |buffer, set| buffer.drop_clean(set));
     }
@@ -117,13 +119,13 @@ impl CachedDevice {
         self.write_zeros(origin, &(range.start..start), interrupt)?;
         self.write_zeros(origin, &(end..range.end), interrupt)?;
         self.forget(start..end, interrupt)?;
-        let (sector, sectors) = (Sector(start / SECTOR_SIZE as u64), (end - start) / SECTOR_SIZE as u64);
+        let (sector, sectors) =
+            (Sector(start / SECTOR_SIZE as u64), (end - start) / SECTOR_SIZE as u64);
         let result = self.ask(interrupt, |answer| {
             let device = Arc::clone(self);
             let done = Box::new(move |_, fate: Result<(), _>| {
                 // What was fetched or written out meanwhile may be older than the zeros.
                 device.invalidate(start..end);
-                device.note_change();
                 answer(fate);
             });
             let request = match op {

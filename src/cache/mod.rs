@@ -40,9 +40,9 @@ pub use errors::{ERRORS_MAX, ErrorCursor, WriteError};
 
 use crate::error::{Errno, Error};
 use crate::sync::{Arc, Mutex, MutexGuard, RwLock};
+use buffer::Buffer;
 use devices::engine::Engine;
 use devices::{BlockDevice, Clock, Interrupt, WaitQueue};
-use buffer::Buffer;
 use shard::{Key, Ledger, Room, Shard};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -213,7 +213,8 @@ impl BufferCache {
         for shard in &self.shards {
             shard.lock().drop_clean(&all);
         }
-        let is_held = self.shards.iter().any(|s| s.lock().iter().any(|(key, _)| all.contains(&key)));
+        let is_held =
+            self.shards.iter().any(|s| s.lock().iter().any(|(key, _)| all.contains(&key)));
         if is_held {
             let what = format!("{}: some of its buffers are not yet written", device.name());
             return Err(Error::new(Errno::EBUSY, what));
@@ -291,7 +292,9 @@ impl BufferCache {
             self.bits.store(bits, Ordering::Release);
         }
         let quota = |index: u64| match index {
-            index if index < 1 << bits => (blocks >> bits) + u64::from(index < blocks % (1 << bits)),
+            index if index < 1 << bits => {
+                (blocks >> bits) + u64::from(index < blocks % (1 << bits))
+            }
             _ => 0,
         };
         for (index, shard) in (0..).zip(&mut shards) {

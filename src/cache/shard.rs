@@ -179,6 +179,8 @@ pub(super) enum Stop {
 pub(super) struct Taking<'a> {
     /// log2 of the bytes that the unit can write by themselves.
     pub unit_shift: u32,
+    /// The unit's writes fail: at the high mark no more is taken for it.
+    pub is_failing: bool,
     /// What may give way.
     pub victims: Victims,
     /// For the time, asked only when a buffer becomes dirty.
@@ -299,7 +301,10 @@ impl Shard {
     ) -> Result<(), Stop> {
         let shift = taking.unit_shift;
         let (touched, covered) = (span.touched(shift), span.covered(shift));
-        let admission = self.admission();
+        let admission = match self.admission() {
+            _ if taking.is_failing && self.counts.unsaved >= self.marks.high => Admission::Full,
+            admission => admission,
+        };
         if let Some(buffer) = self.lru.get_mut(&key) {
             if buffer.is_away() {
                 return Err(Stop::Away);
@@ -430,7 +435,14 @@ impl Shard {
 
     /// Makes room for one more buffer; see invariant 2.
     pub fn make_room(&mut self, victims: Victims) -> Room {
-        if self.lru.len() < self.quota { Room::Memory(Vec::new()) } else { self.evict(victims) }
+        let mut memory = Vec::new();
+        while self.lru.len() >= self.quota {
+            match self.evict(victims) {
+                Room::Memory(found) => memory = found,
+                room => return room,
+            }
+        }
+        Room::Memory(memory)
     }
 
     /// Drops buffers until the quota holds. `Room::Memory`: it does.

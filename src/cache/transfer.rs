@@ -11,7 +11,7 @@ use super::shard::{Admission, Fill, GROUP_BLOCKS, Key, Room, Stop, Taking, Victi
 use crate::error::Error;
 use crate::sync::Arc;
 use devices::{Class, Clock, Failure, Interrupt, Origin, Rejected, Request, Sector};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Times that a quick call looks again after turning the crank.
 const QUICK_ROUNDS: u32 = 4;
@@ -221,8 +221,7 @@ impl CachedDevice {
             let mut shard = self.cache.shard(self.key(pos));
             while pos < group_end && stop.is_none() {
                 let (key, span) = (self.key(pos), span(pos, index(pos, end)));
-                let fill =
-                    Fill { need: span.touched(9), full: self.full(key), is_ahead, victims };
+                let fill = Fill { need: span.touched(9), full: self.full(key), is_ahead, victims };
                 match shard.begin_fill(key, fill, self.cache.engine.now(), self.ledgers()) {
                     Ok(part) => {
                         parts.extend(part.map(|part| (key, part)));
@@ -248,13 +247,13 @@ impl CachedDevice {
     fn submit_fills(self: &Arc<Self>, origin: Origin, parts: Vec<(Key, Part)>, is_ahead: bool) {
         let work = &self.cache.work;
         if is_ahead {
-            work.read_ahead.fetch_add(parts.len() as u64, Ordering::Relaxed);
+            work.read_ahead.fetch_add(parts.len() as u64, Relaxed);
         }
         let mut behind = None;
         for (key, Part { first, count, memory }) in parts {
             let sector = Sector(key.block() * 8 + u64::from(first));
             if behind != Some(sector) {
-                work.reads.fetch_add(1, Ordering::Relaxed);
+                work.reads.fetch_add(1, Relaxed);
             }
             behind = Some(Sector(sector.0 + u64::from(count)));
             let device = Arc::clone(self);
@@ -348,6 +347,7 @@ impl CachedDevice {
     fn copy_in(&self, at: u64, data: &[u8], victims: Victims) -> (usize, Option<Stop>) {
         let taking = Taking {
             unit_shift: self.unit_shift(),
+            is_failing: self.is_failing(),
             victims,
             engine: &self.cache.engine,
             ledgers: self.ledgers(),
@@ -399,7 +399,7 @@ impl CachedDevice {
                 return Ok(true);
             }
             Stop::Room(room) => begun.stop = Some(room),
-            Stop::Throttle(Admission::Wait) if self.ledger.stuck.load(Ordering::Acquire) == 0 => {}
+            Stop::Throttle(Admission::Wait) => {}
             Stop::Throttle(_) => return Err(self.no_room()),
         }
         match temper {

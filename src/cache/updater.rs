@@ -8,11 +8,11 @@
 //!
 //! A buffer whose write fails is tried again after a pause that doubles, without holding up others.
 
+use super::BufferCache;
 use super::buffer::Buffer;
 use super::device::CachedDevice;
 use super::shard::Key;
 use super::writeout::{Batch, Order};
-use super::BufferCache;
 use crate::sync::{Arc, Mutex};
 use devices::engine::Time;
 use devices::{Clock, SimTime, WaitQueue};
@@ -64,6 +64,13 @@ impl Updater {
         }
     }
 
+    /// A write-out is over: a flush will be due, or another attempt.
+    pub fn landed(&self, has_failed: bool) {
+        if has_failed || self.is_idle.swap(false, Ordering::SeqCst) {
+            self.bell.ring();
+        }
+    }
+
     /// The age at which a dirty buffer is due.
     pub fn start_age(&self) -> u64 {
         match self.flush_age.load(Ordering::Acquire) {
@@ -99,7 +106,8 @@ impl BufferCache {
     pub fn start_updater(self: &Arc<Self>) -> std::io::Result<()> {
         let cache = Arc::clone(self);
         self.updater.is_stopping.store(false, Ordering::SeqCst);
-        let thread = std::thread::Builder::new().name("updater".into()).spawn(move || cache.update())?;
+        let thread =
+            std::thread::Builder::new().name("updater".into()).spawn(move || cache.update())?;
         *self.updater.thread.lock() = Some(thread);
         Ok(())
     }
@@ -169,7 +177,8 @@ impl BufferCache {
         }
         let devices = self.devices();
         for keys in keys.chunk_by(|a, b| a.dev() == b.dev()) {
-            let found = keys.first().and_then(|key| devices.iter().find(|d| d.index() == key.dev()));
+            let found =
+                keys.first().and_then(|key| devices.iter().find(|d| d.index() == key.dev()));
             if let Some(device) = found {
                 write_batch(device, keys);
             }

@@ -157,6 +157,7 @@ impl CachedDevice {
             _ => {}
         }
         self.cache.ring(key);
+        self.cache.updater.landed(fate.is_err());
     }
 
     fn note_written(&self, since: SimTime) {
@@ -169,6 +170,7 @@ impl CachedDevice {
     /// Something that the flush age and every sync must see was changed on the medium.
     pub(super) fn note_change(&self) {
         self.note_written(self.cache.engine.now());
+        self.cache.updater.landed(false);
     }
 
     fn note_failure(&self, block: Option<u64>, failure: Failure, now: SimTime, is_news: bool) {
@@ -334,7 +336,11 @@ impl CachedDevice {
     pub(super) fn relieve(self: &Arc<Self>) {
         let own = self.dirty_blocks() > self.ledger.stuck.load(Ordering::Acquire);
         let keys = if own { self.all_keys() } else { Key::ALL };
-        let from = if own { Key::new(self.index(), self.swept.load(Ordering::Relaxed)) } else { Key::ALL.start };
+        let from = if own {
+            Key::new(self.index(), self.swept.load(Ordering::Relaxed))
+        } else {
+            Key::ALL.start
+        };
         let dirty = self.cache.unsaved(&keys, Buffer::is_ready);
         let start = dirty.partition_point(|key| *key < from) % dirty.len().max(1);
         let part = &dirty[start..dirty.len().min(start + UNDER_WAY_MAX)];

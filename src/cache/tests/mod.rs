@@ -69,8 +69,9 @@ impl House {
         let bell = Arc::new(devices::WaitQueue::default());
         while self.engine_now() < end {
             let now = self.engine_now();
-            let due = self.cache.next_due().filter(|due| *due < end).map_or(end, |due| due.max(now));
-            let step = due.since(now).max(1);
+            let due =
+                self.cache.next_due().filter(|due| *due < end).map_or(end, |due| due.max(now));
+            let step = due.since(now).clamp(1, SECOND / 2);
             let rung = Arc::clone(&bell);
             self.engine.after(step, move || rung.ring());
             let until = now.after(step);

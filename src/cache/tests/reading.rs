@@ -100,7 +100,11 @@ fn used_never_exceeds_capacity() {
         let mut rng = super::fake::Rng::new(blocks);
         for step in 0..5000u64 {
             let at = rng.below(65536 * 512 - 4096);
-            if step % 3 == 0 { house.write(at, &[9; 700]) } else { drop(house.read(at, 1000)) }
+            if step % 3 == 0 {
+                house.write(at, &[9; 700])
+            } else {
+                drop(house.read(at, 1000))
+            }
             let stats = house.cache.stats();
             assert!(stats.used <= stats.capacity && stats.capacity == blocks * 4096);
         }
@@ -172,7 +176,7 @@ fn the_short_last_block_works() {
 #[test]
 fn a_bad_sector_fails_alone() {
     let house = House::new(1024, 8192);
-    house.fake.script(|script| drop(script.bad_to_read.insert(21)));
+    house.fake.script(|script| _ = script.bad_to_read.insert(21));
     assert_eq!(house.read(20 * 512, 512), fresh(20 * 512, 512));
     let mut buf = [0; 512];
     let error = house.dev.read(READER, 21 * 512, &mut buf).unwrap_err();
