@@ -2,9 +2,9 @@
 
 use super::BufferCache;
 use super::ahead::Readers;
+use super::books::{Key, Ledger, Ledgers};
 use super::buffer::{BLOCK_BYTES, BLOCK_SECTORS, Sectors, sectors};
 use super::errors::{ErrorCursor, ErrorLog, WriteError};
-use super::shard::{Key, Ledger, Ledgers};
 use crate::error::{Errno, Error};
 use crate::sync::{Arc, Mutex};
 use devices::{BlockDevice, Geometry, IoError, SECTOR_SIZE, SimTime};
@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How much of what was written is durable.
 pub(super) struct Durability {
-    /// Counts write-outs and discards that ended well; raised before their buffers are clean.
+    /// Counts write-outs and discards that ended well; raised before their buffers are clean,
+    /// with `oldest` locked.
     pub written: AtomicU64,
     /// `written` as it was when the last flush that ended well was submitted.
     pub flushed: AtomicU64,

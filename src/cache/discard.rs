@@ -121,7 +121,7 @@ impl CachedDevice {
         self.forget(start..end, interrupt)?;
         let (sector, sectors) =
             (Sector(start / SECTOR_SIZE as u64), (end - start) / SECTOR_SIZE as u64);
-        let result = self.ask(interrupt, |answer| {
+        self.ask(interrupt, |answer| {
             let device = Arc::clone(self);
             let done = Box::new(move |_, fate: Result<(), _>| {
                 // What was fetched or written out meanwhile may be older than the zeros.
@@ -136,8 +136,7 @@ impl CachedDevice {
                 let Rejected(failure, request) = *rejected;
                 request.finish(Err(failure));
             }
-        });
-        result
+        })
     }
 
     fn write_zeros(

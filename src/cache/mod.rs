@@ -4,7 +4,7 @@
 //! CachedDevice::read, write          transfer.rs   bytes <-> buffers, misses, waits, throttle
 //!              sync, write_through   writeout.rs   buffers -> medium
 //!              discard, zero         discard.rs    what others change on the medium
-//! BufferCache: Shard { Buffer }      shard.rs, buffer.rs   order of use, books, states
+//! BufferCache: Shard { Buffer }      shard.rs, books.rs, buffer.rs   order of use, counts, states
 //!              tick, start_updater   updater.rs    what is old goes out by itself
 //! ```
 //!
@@ -23,6 +23,7 @@
 //!    turn the engine's crank.
 
 mod ahead;
+mod books;
 mod buffer;
 mod device;
 mod discard;
@@ -40,10 +41,11 @@ pub use errors::{ERRORS_MAX, ErrorCursor, WriteError};
 
 use crate::error::{Errno, Error};
 use crate::sync::{Arc, Mutex, MutexGuard, RwLock};
+use books::{Key, Ledger};
 use buffer::Buffer;
 use devices::engine::Engine;
 use devices::{BlockDevice, Clock, Interrupt, WaitQueue};
-use shard::{Key, Ledger, Room, Shard};
+use shard::{Room, Shard};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -320,7 +322,7 @@ impl BufferCache {
         for shard in &self.shards {
             let shard = shard.lock();
             stats.used += (shard.used() * BLOCK_BYTES) as u64;
-            stats.hits += shard.hits;
+            stats.hits = stats.hits.wrapping_add(shard.hits);
             stats.misses += shard.misses;
         }
         stats

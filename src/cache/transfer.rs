@@ -5,9 +5,10 @@
 //! The patient one is called then, on a thread that may wait, and finds under way what the quick
 //! one began. All that a call misses is submitted before its first wait.
 
+use super::books::{Admission, GROUP_BLOCKS, Key};
 use super::buffer::{BLOCK_BYTES, Buffer, Part, Span};
 use super::device::CachedDevice;
-use super::shard::{Admission, Fill, GROUP_BLOCKS, Key, Room, Stop, Taking, Victims};
+use super::shard::{Copied, Fill, Room, Stop, Taking, Victims};
 use crate::error::Error;
 use crate::sync::Arc;
 use devices::{Class, Clock, Failure, Interrupt, Origin, Rejected, Request, Sector};
@@ -130,12 +131,13 @@ impl CachedDevice {
         let end = at + buf.len() as u64;
         let run = self.readers.note(origin.pid, at, buf.len() as u64);
         let is_ageing = run.is_ageing(self.cache.size());
-        let (mut pos, mut wants_more) = (at, false);
+        let (mut pos, mut wants_more, mut hits) = (at, false, 0);
         let (mut tried, mut rounds) = (at, 0);
         while let Some(rest) = buf.get_mut(index(at, pos)..).filter(|rest| !rest.is_empty()) {
-            let (done, was_ahead) = self.copy_out(pos, rest, is_ageing);
-            pos += done as u64;
-            wants_more |= was_ahead;
+            let copied = self.copy_out(pos, rest, is_ageing);
+            pos += copied.bytes as u64;
+            hits += copied.hits;
+            wants_more |= copied.was_ahead;
             if pos == end {
                 break;
             }
@@ -151,7 +153,7 @@ impl CachedDevice {
             rounds += 1;
             match temper {
                 Temper::Quick if rounds > QUICK_ROUNDS || !self.may_go_on(pos) => {
-                    self.readers.retract(origin.pid, at, end - at); // the patient call comes here
+                    self.come_again(origin, at, end, hits);
                     return Ok(false);
                 }
                 Temper::Quick => {}
@@ -166,21 +168,29 @@ impl CachedDevice {
     }
 
     /// Copies up to the first byte that is not there.
-    fn copy_out(&self, at: u64, out: &mut [u8], is_ageing: bool) -> (usize, bool) {
-        let (mut done, mut was_ahead) = (0, false);
-        while done < out.len() {
-            let pos = at + done as u64;
-            let len = in_group(pos, out.len() - done);
+    fn copy_out(&self, at: u64, out: &mut [u8], is_ageing: bool) -> Copied {
+        let mut sum = Copied::default();
+        while sum.bytes < out.len() {
+            let pos = at + sum.bytes as u64;
+            let len = in_group(pos, out.len() - sum.bytes);
             let key = self.key(pos);
-            let room = &mut out[done..done + len];
-            let (copied, ahead) = self.cache.shard(key).copy_out(key, offset(pos), room, is_ageing);
-            done += copied;
-            was_ahead |= ahead;
-            if copied < len {
+            let room = &mut out[sum.bytes..sum.bytes + len];
+            let copied = self.cache.shard(key).copy_out(key, offset(pos), room, is_ageing);
+            sum.bytes += copied.bytes;
+            sum.hits += copied.hits;
+            sum.was_ahead |= copied.was_ahead;
+            if copied.bytes < len {
                 break;
             }
         }
-        (done, was_ahead)
+        sum
+    }
+
+    /// A quick read gives up: the patient one will read it all, and is to be counted alone.
+    fn come_again(&self, origin: Origin, at: u64, end: u64, hits: u64) {
+        self.readers.retract(origin.pid, at, end - at);
+        let mut shard = self.cache.shard(self.key(at));
+        shard.hits = shard.hits.wrapping_sub(hits);
     }
 
     /// Why the block at `at` could not be read, after somebody tried.

@@ -4,9 +4,9 @@
 //! queue merges neighbours into large transfers. Who syncs waits for what was unsaved when it
 //! came, also where somebody else is writing it, and for nothing that came later.
 
+use super::books::Key;
 use super::buffer::{Buffer, Landing, Part};
 use super::device::CachedDevice;
-use super::shard::Key;
 use crate::error::{Errno, Error};
 use crate::sync::{Arc, Mutex};
 use devices::{
@@ -142,8 +142,7 @@ impl CachedDevice {
             if matches!(landing, Landing::Failed { .. }) {
                 let doublings = buffer.failures().saturating_sub(1).min(16);
                 let pause = (RETRY_NANOS << doublings).min(RETRY_NANOS_MAX);
-                let age = self.cache.updater.start_age();
-                buffer.retry_from(SimTime(now.after(pause).0.saturating_sub(age)));
+                buffer.retry_at(now.after(pause));
             }
             (landing, buffer.unwritten())
         });
@@ -163,7 +162,6 @@ impl CachedDevice {
     fn note_written(&self, since: SimTime) {
         let mut oldest = self.durability.oldest.lock();
         *oldest = since.min(*oldest);
-        drop(oldest);
         self.durability.written.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -185,8 +183,11 @@ impl CachedDevice {
         self: &Arc<Self>,
         then: impl FnOnce(Result<(), Failure>) + Send + 'static,
     ) {
-        let noted = self.durability.written.load(Ordering::Acquire);
-        let oldest = std::mem::replace(&mut *self.durability.oldest.lock(), SimTime(u64::MAX));
+        let (noted, oldest) = {
+            let mut oldest = self.durability.oldest.lock();
+            let noted = self.durability.written.load(Ordering::Acquire);
+            (noted, std::mem::replace(&mut *oldest, SimTime(u64::MAX)))
+        };
         let device = Arc::clone(self);
         let done = Box::new(move |_, fate: Result<(), Failure>| {
             let now = device.cache.engine.now();

@@ -47,15 +47,18 @@ impl Owner {
     }
 
     fn check(&self, at: usize, found: &[u8], what: &str) {
-        for (n, byte) in found.iter().enumerate() {
-            if self.owns(at + n) && *byte != self.expected[at + n] {
-                panic!(
-                    "{what} at {}: {byte} instead of {}; {}",
-                    at + n,
-                    self.expected[at + n],
-                    self.words
-                );
+        let mut from = at;
+        while from < at + found.len() {
+            let width = if from < WHOLE { STRIPE } else { 1536 };
+            let end = if from < WHOLE { WHOLE } else { BYTES };
+            let to = ((from / width + 1) * width).min(end).min(at + found.len());
+            let is = &found[from - at..to - at];
+            if self.owns(from) && is != &self.expected[from..to] {
+                let n = is.iter().zip(&self.expected[from..to]).position(|(a, b)| a != b).unwrap();
+                let (is, should) = (is[n], self.expected[from + n]);
+                panic!("{what} at {}: {is} instead of {should}; {}", from + n, self.words);
             }
+            from = to;
         }
     }
 }
