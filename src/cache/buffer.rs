@@ -45,7 +45,7 @@ pub(super) fn sectors(first: u8, count: u8) -> Sectors {
 }
 
 /// Sectors as a run: first, and how many up to the last one of the set.
-fn hull(set: Sectors) -> (u8, u8) {
+pub(super) fn hull(set: Sectors) -> (u8, u8) {
     let first = small(set.trailing_zeros() as usize);
     (first, BLOCK_SECTORS.saturating_sub(small(set.leading_zeros() as usize) + first))
 }

@@ -30,8 +30,10 @@ pub struct CachedDevice {
     pub(super) ledger: Ledger,
     pub(super) readers: Readers,
     pub(super) durability: Durability,
-    /// Where the writers' sweep over the dirty blocks goes on.
+    /// The block where the sweep over the dirty ones goes on when too much is dirty.
     pub(super) swept: AtomicU64,
+    /// The updater's write-outs are under way.
+    pub(super) is_sweeping: AtomicBool,
     name: Arc<str>,
     index: u64,
     geometry: Geometry,
@@ -66,6 +68,7 @@ impl CachedDevice {
                 oldest: Mutex::new(SimTime(u64::MAX)),
             },
             swept: AtomicU64::new(0),
+            is_sweeping: AtomicBool::new(false),
             name: name.into(),
             index,
             geometry,

@@ -357,9 +357,14 @@ impl Shard {
         found.filter_map(|key| Some((key, self.lru.peek(&key)?)))
     }
 
-    /// The buffers of `keys` that are due, and their neighbours that go along.
-    pub fn due(&mut self, keys: &Range<Key>, due: Due, out: &mut Vec<Key>) {
+    /// The buffers of `keys` that are due, and their neighbours that go along; no further group
+    /// once `most` are found.
+    pub fn due(&mut self, keys: &Range<Key>, due: Due, most: usize, out: &mut Vec<Key>) {
+        let most = out.len() + most;
         for (group, held) in self.groups.range_mut(keys.start.group()..=keys.end.group()) {
+            if out.len() >= most {
+                break;
+            }
             if !due.has(held) {
                 continue;
             }

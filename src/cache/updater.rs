@@ -13,7 +13,7 @@ use super::BufferCache;
 use super::books::{Due, Key};
 use super::buffer::{BLOCK_SECTORS, Buffer};
 use super::device::CachedDevice;
-use super::writeout::{Batch, Order};
+use super::writeout::{Batch, Order, UNDER_WAY_MAX};
 use crate::sync::{Arc, Mutex};
 use devices::engine::Time;
 use devices::{Clock, SimTime, WaitQueue};
@@ -38,8 +38,6 @@ pub(super) struct Updater {
     bell: Arc<WaitQueue>,
     /// The thread is about to sleep, or sleeps, because nothing is dirty.
     is_idle: AtomicBool,
-    /// Too much is dirty.
-    is_urged: AtomicBool,
     is_stopping: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -50,7 +48,6 @@ impl Updater {
             flush_age: AtomicU64::new(flush_age_nanos),
             bell: Arc::new(WaitQueue::default()),
             is_idle: AtomicBool::new(false),
-            is_urged: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             thread: Mutex::new(None),
         }
@@ -58,13 +55,15 @@ impl Updater {
 
     /// Something became dirty; `is_over`: the wake mark was crossed.
     pub fn dirtied(&self, is_over: bool) {
-        if is_over {
-            self.is_urged.store(true, Ordering::SeqCst);
-        }
         if is_over || self.is_idle.load(Ordering::SeqCst) {
-            self.is_idle.store(false, Ordering::SeqCst);
-            self.bell.ring();
+            self.ring();
         }
+    }
+
+    /// Lets it look again.
+    pub fn ring(&self) {
+        self.is_idle.store(false, Ordering::SeqCst);
+        self.bell.ring();
     }
 
     /// A write-out is over: a flush will be due, or another attempt.
@@ -97,9 +96,10 @@ impl CachedDevice {
         u64::try_from(need).unwrap_or(u64::MAX)
     }
 
-    /// When the next thing of it is due; MAX: nothing is.
+    /// When the next thing of it is due; MAX: nothing is, or the updater is at it.
     fn next_due(&self) -> SimTime {
-        let Some((start, _)) = self.cache.updater.ages(self.need_nanos()) else {
+        let ages = self.cache.updater.ages(self.need_nanos());
+        let Some((start, _)) = ages.filter(|_| !self.is_sweeping.load(Ordering::SeqCst)) else {
             return SimTime(u64::MAX);
         };
         let keys = self.all_keys();
@@ -113,28 +113,37 @@ impl CachedDevice {
         next.min(from.after(start))
     }
 
-    /// Begins to write, and then to flush, what is due of it.
-    fn write_due(self: &Arc<Self>, now: SimTime) {
-        let Some((age, along)) = self.cache.updater.ages(self.need_nanos()) else { return };
+    /// Begins to write, and then to flush, what is due of it, and where too much is dirty the
+    /// next that can be written: at most as many as may be under way; their landing rings.
+    fn write_due(self: &Arc<Self>, now: SimTime, is_over: bool) {
+        let ages = self.cache.updater.ages(self.need_nanos());
+        let Some((age, along)) = ages.filter(|_| !self.is_sweeping.load(Ordering::SeqCst)) else {
+            return;
+        };
         let mut keys = Vec::new();
         if self.dirty_blocks() > 0 {
+            let due = Due { now, age, along };
             for shard in &self.cache.shards {
-                shard.lock().due(&self.all_keys(), Due { now, age, along }, &mut keys);
+                shard.lock().due(&self.all_keys(), due, self.cache.share(), &mut keys);
+            }
+            if is_over && keys.len() < UNDER_WAY_MAX {
+                keys.extend(self.next_ready());
             }
         }
         keys.sort_unstable();
-        self.write_batch(&keys);
+        keys.dedup();
+        self.write_batch(&keys, keys.len() < UNDER_WAY_MAX);
         if now.since(*self.durability.oldest.lock()) >= age && self.needs_flush() {
             self.begin_flush(|_| {});
         }
     }
 
     /// Begins to write buffers, and to flush after.
-    fn write_batch(self: &Arc<Self>, keys: &[Key]) {
+    fn write_batch(self: &Arc<Self>, keys: &[Key], then_flush: bool) {
         if keys.is_empty() {
             return;
         }
-        let batch = Batch::new(self);
+        let batch = Batch::new(self, then_flush);
         let mut order = Order::of_batch(&batch);
         for key in keys {
             self.launch(*key, &mut order);
@@ -145,7 +154,7 @@ impl CachedDevice {
 
     /// Tries now what could not be written before: for the operator who has repaired the unit.
     pub fn retry(self: &Arc<Self>) {
-        self.write_batch(&self.cache.unsaved(&self.all_keys(), Buffer::is_stuck));
+        self.write_batch(&self.cache.unsaved(&self.all_keys(), Buffer::is_stuck), true);
         self.cache.engine.crank();
     }
 }
@@ -216,17 +225,12 @@ impl BufferCache {
 
     /// One round: begins to write what is due now, and to flush where that is. Does not wait.
     pub fn tick(&self) {
-        let is_urged = self.updater.is_urged.swap(false, Ordering::SeqCst);
         if self.flush_age() == u64::MAX {
             return;
         }
-        let now = self.engine.now();
+        let (now, is_over) = (self.engine.now(), self.is_over_wake_mark());
         for device in self.devices() {
-            if is_urged {
-                device.write_batch(&self.unsaved(&device.all_keys(), Buffer::is_ready));
-            } else {
-                device.write_due(now);
-            }
+            device.write_due(now, is_over);
         }
         self.engine.crank();
     }

@@ -15,9 +15,9 @@ use devices::{
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-/// Buffers that a sync, or a writer above the high mark, has under way at once: 4 MiB. Their
+/// Buffers that a sync, the updater, or a writer above the high mark has under way at once: 4 MiB. Their
 /// memory is away, so that readers of them wait no longer than for so much.
-const UNDER_WAY_MAX: usize = 1024;
+pub(super) const UNDER_WAY_MAX: usize = 1024;
 /// Time until a failed write is tried again, doubled with each failure up to a limit.
 const RETRY_NANOS: u64 = 1_000_000_000;
 const RETRY_NANOS_MAX: u64 = 30_000_000_000;
@@ -48,23 +48,27 @@ impl Order {
     }
 }
 
-/// Write-outs after which the unit is to be flushed: whoever lets go last does it.
+/// Write-outs of the updater: whoever lets go last flushes the unit, and lets the updater go on.
 pub(super) struct Batch {
     device: Arc<CachedDevice>,
+    then_flush: bool,
 }
 
 impl Batch {
-    pub fn new(device: &Arc<CachedDevice>) -> Arc<Batch> {
-        Arc::new(Batch { device: Arc::clone(device) })
+    /// A batch of a unit that has none under way.
+    pub fn new(device: &Arc<CachedDevice>, then_flush: bool) -> Arc<Batch> {
+        device.is_sweeping.store(true, Ordering::SeqCst);
+        Arc::new(Batch { device: Arc::clone(device), then_flush })
     }
 
-    /// Lets go: the last one begins the flush.
+    /// Lets go.
     pub fn leave(batch: Arc<Batch>) {
-        if let Some(batch) = Arc::into_inner(batch)
-            && batch.device.needs_flush()
-        {
+        let Some(batch) = Arc::into_inner(batch) else { return };
+        if batch.then_flush && batch.device.needs_flush() {
             batch.device.begin_flush(|_| {});
         }
+        batch.device.is_sweeping.store(false, Ordering::SeqCst);
+        batch.device.cache.updater.ring();
     }
 }
 
@@ -335,18 +339,21 @@ impl CachedDevice {
     /// For writers above the high mark: begins to write the next dirty blocks of this unit, or
     /// where it has none, of any. Does not wait.
     pub(super) fn relieve(self: &Arc<Self>) {
-        let own = self.dirty_blocks() > self.ledger.stuck.load(Ordering::Acquire);
-        let keys = if own { self.all_keys() } else { Key::ALL };
-        let from = if own {
-            Key::new(self.index(), self.swept.load(Ordering::Relaxed))
-        } else {
-            Key::ALL.start
-        };
-        let dirty = self.cache.unsaved(&keys, Buffer::is_ready);
-        let start = dirty.partition_point(|key| *key < from) % dirty.len().max(1);
-        let part = &dirty[start..dirty.len().min(start + UNDER_WAY_MAX)];
-        self.cache.push(part);
-        self.swept.store(part.last().map_or(0, |key| key.block() + 1), Ordering::Relaxed);
+        let has_own = self.dirty_blocks() > self.ledger.stuck.load(Ordering::Acquire);
+        let keys = if has_own { self.next_ready() } else { self.cache.first_ready(&Key::ALL) };
+        self.cache.push(&keys);
+    }
+
+    /// The next blocks that can be written, ascending, from where the last call ended, around.
+    pub(super) fn next_ready(&self) -> Vec<Key> {
+        let all = self.all_keys();
+        let from = Key::new(self.index(), self.swept.load(Ordering::Relaxed));
+        let mut keys = self.cache.first_ready(&(from.min(all.end)..all.end));
+        if keys.is_empty() {
+            keys = self.cache.first_ready(&all);
+        }
+        self.swept.store(keys.last().map_or(0, |key| key.block() + 1), Ordering::Relaxed);
+        keys
     }
 }
 

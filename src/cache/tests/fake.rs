@@ -6,8 +6,8 @@
 use crate::sync::{Arc, Mutex};
 use devices::engine::{Engine, Time};
 use devices::{
-    BlockDevice, Clock, Failure, Geometry, IoError, Op, Origin, Rejected, Request, SECTOR_SIZE,
-    Sector, SimTime, State, Status, WaitQueue,
+    BlockDevice, Clock, Counters, Failure, Geometry, IoError, Op, Origin, Rejected, Request,
+    SECTOR_SIZE, Sector, SimTime, State, Status, WaitQueue,
 };
 use std::collections::BTreeSet;
 
@@ -62,6 +62,8 @@ pub struct Script {
     pub error: IoError,
     pub bad_to_read: BTreeSet<u64>,
     pub bad_to_write: BTreeSet<u64>,
+    /// What it says of its pace.
+    pub counters: Counters,
     /// All is refused.
     pub is_broken: bool,
     pub is_paused: bool,
@@ -78,6 +80,7 @@ impl Default for Script {
             error: IoError::Transient,
             bad_to_read: BTreeSet::new(),
             bad_to_write: BTreeSet::new(),
+            counters: Counters::default(),
             is_broken: false,
             is_paused: false,
         }
@@ -187,10 +190,6 @@ impl Fake {
 
     pub fn count(&self, op: Op) -> usize {
         self.inside.lock().log.iter().filter(|done| done.op == op).count()
-    }
-
-    pub fn clear_log(&self) {
-        self.inside.lock().log.clear();
     }
 
     pub fn submitted(&self) -> u64 {
@@ -314,8 +313,8 @@ impl BlockDevice for Fake {
         assert!(request.end().0 <= self.geometry.sectors, "{request:?} past the end");
         if matches!(request.op, Op::Read | Op::Write) {
             let unit = u64::from(self.geometry.sector_bytes) / SECTOR_SIZE as u64;
-            assert!(request.sectors > 0 && request.sectors % unit == 0, "{request:?}");
-            assert!(request.sector.0 % unit == 0, "{request:?}");
+            assert!(request.sectors > 0 && request.sectors.is_multiple_of(unit), "{request:?}");
+            assert!(request.sector.0.is_multiple_of(unit), "{request:?}");
             assert_eq!(request.data.len() as u64, request.sectors * SECTOR_SIZE as u64);
         }
         // The least that a flush must make durable is what had ended when it was submitted.
@@ -327,6 +326,10 @@ impl BlockDevice for Fake {
         drop(inside);
         self.schedule(request, snapshot, delay);
         Ok(())
+    }
+
+    fn counters(&self) -> Counters {
+        self.inside.lock().script.counters
     }
 
     fn status(&self) -> Status {

@@ -1,9 +1,11 @@
 //! The cache on a unit of memory: every promise at its head, in simulated time.
 
+mod buffer;
 mod errors;
 mod fake;
 mod model;
 mod reading;
+mod shard;
 mod syncing;
 mod writing;
 

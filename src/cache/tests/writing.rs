@@ -156,6 +156,34 @@ fn old_buffers_go_out_ascending_with_their_neighbours() {
 }
 
 #[test]
+fn a_slow_unit_begins_so_early_that_it_is_done_in_time() {
+    let house = House::new(1024, 8192);
+    house.fake.script(|script| {
+        // A floppy disk: 62.5 KB/s.
+        script.counters.write.sectors = 1000;
+        script.counters.busy_nanos = 8_192_000_000;
+    });
+    house.write(0, &[1; 512]);
+    assert_eq!(house.cache.next_due(), Some(SimTime(28 * SECOND)));
+    house.write(0, &vec![1; 1 << 20]);
+    let need = 2048 * 8_192_000 * 5 / 4;
+    assert_eq!(house.cache.next_due(), Some(SimTime(30 * SECOND - need)));
+    house.write(1 << 20, &vec![1; 1 << 20]);
+    assert_eq!(house.cache.next_due(), Some(SimTime(2 * SECOND)), "never sooner");
+}
+
+#[test]
+fn what_an_operator_has_repaired_is_tried_at_once() {
+    let house = House::new(1024, 8192);
+    house.write(0, &[1; 512]);
+    house.fake.script(|script| script.is_broken = true);
+    assert!(house.dev.sync(None, &Interrupt::default()).is_err());
+    house.fake.script(|script| script.is_broken = false);
+    house.dev.retry();
+    assert_eq!(house.fake.durable()[0], 1);
+}
+
+#[test]
 fn with_nothing_dirty_nothing_is_due() {
     let house = House::new(1024, 8192);
     assert_eq!(house.cache.next_due(), None);
