@@ -45,7 +45,7 @@ pub(super) fn sectors(first: u8, count: u8) -> Sectors {
 }
 
 /// Sectors as a run: first, and how many up to the last one of the set.
-fn hull(set: Sectors) -> (u8, u8) {
+pub(super) fn hull(set: Sectors) -> (u8, u8) {
     let first = small(set.trailing_zeros() as usize);
     (first, BLOCK_SECTORS.saturating_sub(small(set.leading_zeros() as usize) + first))
 }
@@ -89,8 +89,10 @@ pub(super) struct Tally {
     pub is_unsaved: bool,
     /// Dirty, idle, and the last write-out failed.
     pub is_stuck: bool,
-    /// Dirty, since then (or, where it failed, to be treated as if since then).
+    /// Dirty, since then, and nothing speaks against writing it.
     pub dirty_from: Option<SimTime>,
+    /// Dirty, and to be tried again then.
+    pub retry_at: Option<SimTime>,
 }
 
 /// What went wrong with a buffer; most have none.
@@ -104,8 +106,8 @@ struct Trouble {
     mishap: Option<Failure>,
     /// Write-outs failed in a row.
     failures: u32,
-    /// The next attempt is due as if the buffer had become dirty then.
-    retry_from: SimTime,
+    /// When the next attempt is due.
+    retry_at: SimTime,
 }
 
 /// How a write-out ended, once its last part is down.
@@ -256,13 +258,14 @@ impl Buffer {
 
     /// What the books say of it.
     pub fn tally(&self) -> Tally {
-        let from = self.trouble.as_ref().map_or(self.since, |t| self.since.max(t.retry_from));
+        let retry_at = self.trouble.as_ref().filter(|_| self.is_stuck()).map(|t| t.retry_at);
         Tally {
             is_busy: self.is_busy(),
             is_writing: self.flights > 0,
             is_unsaved: self.is_unsaved(),
             is_stuck: self.is_stuck(),
-            dirty_from: self.is_dirty().then_some(from),
+            dirty_from: self.is_ready().then_some(self.since),
+            retry_at,
         }
     }
 
@@ -426,7 +429,6 @@ impl Buffer {
             if let Some(trouble) = self.trouble.as_mut() {
                 trouble.unwritten = None;
                 trouble.failures = 0;
-                trouble.retry_from = SimTime(0);
             }
             if self.dirty == 0 {
                 self.since = now;
@@ -445,9 +447,9 @@ impl Buffer {
         self.trouble.as_ref().map_or(0, |t| t.failures)
     }
 
-    /// Lets the next attempt fall due as if the buffer had become dirty at `from`.
-    pub fn retry_from(&mut self, from: SimTime) {
-        self.trouble.get_or_insert_default().retry_from = from;
+    /// Says when the next attempt is due.
+    pub fn retry_at(&mut self, at: SimTime) {
+        self.trouble.get_or_insert_default().retry_at = at;
     }
 
     /// The medium was changed by others: drops what is clean of `set`.

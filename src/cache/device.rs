@@ -2,9 +2,9 @@
 
 use super::BufferCache;
 use super::ahead::Readers;
+use super::books::{Key, Ledger, Ledgers};
 use super::buffer::{BLOCK_BYTES, BLOCK_SECTORS, Sectors, sectors};
 use super::errors::{ErrorCursor, ErrorLog, WriteError};
-use super::shard::{Key, Ledger, Ledgers};
 use crate::error::{Errno, Error};
 use crate::sync::{Arc, Mutex};
 use devices::{BlockDevice, Geometry, IoError, SECTOR_SIZE, SimTime};
@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How much of what was written is durable.
 pub(super) struct Durability {
-    /// Counts write-outs and discards that ended well; raised before their buffers are clean.
+    /// Counts write-outs and discards that ended well; raised before their buffers are clean,
+    /// with `oldest` locked.
     pub written: AtomicU64,
     /// `written` as it was when the last flush that ended well was submitted.
     pub flushed: AtomicU64,
@@ -29,8 +30,10 @@ pub struct CachedDevice {
     pub(super) ledger: Ledger,
     pub(super) readers: Readers,
     pub(super) durability: Durability,
-    /// Where the writers' sweep over the dirty blocks goes on.
+    /// The block where the sweep over the dirty ones goes on when too much is dirty.
     pub(super) swept: AtomicU64,
+    /// The updater's write-outs are under way.
+    pub(super) is_sweeping: AtomicBool,
     name: Arc<str>,
     index: u64,
     geometry: Geometry,
@@ -65,6 +68,7 @@ impl CachedDevice {
                 oldest: Mutex::new(SimTime(u64::MAX)),
             },
             swept: AtomicU64::new(0),
+            is_sweeping: AtomicBool::new(false),
             name: name.into(),
             index,
             geometry,
@@ -128,6 +132,12 @@ impl CachedDevice {
         self.ledger.unsaved.load(Ordering::Acquire)
     }
 
+    /// Most of what is to be written cannot be: its writers are told, instead of waiting.
+    pub(super) fn is_failing(&self) -> bool {
+        let stuck = self.ledger.stuck.load(Ordering::Acquire);
+        stuck > 0 && stuck * 2 >= self.dirty_blocks()
+    }
+
     pub(super) fn needs_flush(&self) -> bool {
         let durability = &self.durability;
         durability.written.load(Ordering::Acquire) != durability.flushed.load(Ordering::Acquire)
@@ -157,12 +167,6 @@ impl CachedDevice {
     /// The block with a byte in it.
     pub(super) fn key(&self, at: u64) -> Key {
         Key::new(self.index, at / BLOCK_BYTES as u64)
-    }
-
-    /// Whether a buffer of this range of bytes holds what is not on the medium yet.
-    #[must_use]
-    pub fn is_dirty(&self, range: Range<u64>) -> bool {
-        self.dirty_blocks() > 0 && !self.cache.unsaved(&self.keys(&range), |_| true).is_empty()
     }
 
     /// The blocks with a byte of a range.
@@ -204,9 +208,7 @@ impl CachedDevice {
     /// The error of a caller for whom there is never going to be room.
     pub(super) fn no_room(&self) -> Error {
         match self.errors.last() {
-            Some(failure) if self.ledger.stuck.load(Ordering::Acquire) > 0 => {
-                Error::device(&self.name, failure)
-            }
+            Some(failure) if self.is_failing() => Error::device(&self.name, failure),
             _ => super::full_of_failures(),
         }
     }

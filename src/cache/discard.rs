@@ -18,8 +18,10 @@ const ZEROS: &[u8] = &[0; 64 << 10];
 
 impl CachedDevice {
     /// The medium was changed in this range, past the cache: drops the clean copies of every
-    /// sector touched. A dirty sector stays, and is written later. Call it after the change.
+    /// sector touched. A dirty sector stays, and is written later. Call it after the change; the
+    /// next sync flushes the unit.
     pub fn invalidate(&self, range: Range<u64>) {
+        self.note_change();
         let range = range.start..range.end.min(self.size());
         self.sweep(&range, Span::touched, |buffer, set| buffer.drop_clean(set));
     }
@@ -119,12 +121,11 @@ impl CachedDevice {
         self.forget(start..end, interrupt)?;
         let (sector, sectors) =
             (Sector(start / SECTOR_SIZE as u64), (end - start) / SECTOR_SIZE as u64);
-        let result = self.ask(interrupt, |answer| {
+        self.ask(interrupt, |answer| {
             let device = Arc::clone(self);
             let done = Box::new(move |_, fate: Result<(), _>| {
                 // What was fetched or written out meanwhile may be older than the zeros.
                 device.invalidate(start..end);
-                device.note_change();
                 answer(fate);
             });
             let request = match op {
@@ -135,8 +136,7 @@ impl CachedDevice {
                 let Rejected(failure, request) = *rejected;
                 request.finish(Err(failure));
             }
-        });
-        result
+        })
     }
 
     fn write_zeros(

@@ -4,11 +4,11 @@
 //! CachedDevice::read, write          transfer.rs   bytes <-> buffers, misses, waits, throttle
 //!              sync, write_through   writeout.rs   buffers -> medium
 //!              discard, zero         discard.rs    what others change on the medium
-//! BufferCache: Shard { Buffer }      shard.rs, buffer.rs   order of use, books, states
+//! BufferCache: Shard { Buffer }      shard.rs, books.rs, buffer.rs   order of use, counts, states
 //!              tick, start_updater   updater.rs    what is old goes out by itself
 //! ```
 //!
-//! 1. A block is in at most one buffer, found by its [`Key`] in one shard. `used <= capacity`.
+//! 1. A block is in at most one buffer, found by its key in one shard. `used <= capacity`.
 //! 2. A byte acknowledged by a write is in a buffer that is dirty or flying, or it is on the
 //!    medium. Only [`CachedDevice::forget`] and what uses it break this, and say so.
 //! 3. A buffer takes on another block only when it is clean and idle.
@@ -23,6 +23,7 @@
 //!    turn the engine's crank.
 
 mod ahead;
+mod books;
 mod buffer;
 mod device;
 mod discard;
@@ -40,15 +41,16 @@ pub use errors::{ERRORS_MAX, ErrorCursor, WriteError};
 
 use crate::error::{Errno, Error};
 use crate::sync::{Arc, Mutex, MutexGuard, RwLock};
+use books::{Key, Ledger};
 use buffer::Buffer;
 use devices::engine::Engine;
 use devices::{BlockDevice, Clock, Interrupt, WaitQueue};
-use shard::{Key, Ledger, Room, Shard};
+use shard::{Room, Shard};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use updater::Updater;
-use writeout::Order;
+use writeout::{Order, UNDER_WAY_MAX};
 
 /// Most shards; a small cache has fewer, the smallest one, whose order of use is exact then.
 const SHARDS_MAX: usize = 16;
@@ -320,7 +322,7 @@ impl BufferCache {
         for shard in &self.shards {
             let shard = shard.lock();
             stats.used += (shard.used() * BLOCK_BYTES) as u64;
-            stats.hits += shard.hits;
+            stats.hits = stats.hits.wrapping_add(shard.hits);
             stats.misses += shard.misses;
         }
         stats
@@ -422,6 +424,36 @@ impl BufferCache {
         }
         keys.sort_unstable();
         keys
+    }
+}
+
+impl BufferCache {
+    /// The first of a range that can be written, ascending, as many as may be under way.
+    fn first_ready(&self, range: &Range<Key>) -> Vec<Key> {
+        let mut keys = Vec::new();
+        let share = self.share();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let found = shard.unsaved(range).filter(|(_, buffer)| buffer.is_ready());
+            keys.extend(found.map(|(key, _)| key).take(share));
+        }
+        keys.sort_unstable();
+        keys.truncate(UNDER_WAY_MAX);
+        keys
+    }
+
+    /// Most blocks that one shard adds to what is under way: neighbours spread evenly, so that
+    /// four times the average is more than it is likely to have.
+    fn share(&self) -> usize {
+        UNDER_WAY_MAX >> self.bits.load(Ordering::Acquire).saturating_sub(2)
+    }
+
+    /// Whether too much is unsaved for the updater to wait for its time.
+    fn is_over_wake_mark(&self) -> bool {
+        self.shards.iter().any(|shard| {
+            let shard = shard.lock();
+            shard.quota() > 0 && shard.counts.unsaved >= shard.marks.wake
+        })
     }
 }
 

@@ -7,149 +7,13 @@
 //!    of a buffer that they note goes through [`Shard::change`] or [`Shard::book`].
 //! 4. Buffers of a group ([`GROUP_BLOCKS`] neighbours) are always in the same shard.
 
+use super::books::{Admission, Counts, Due, GROUP_BLOCKS, Group, Key, Ledgers, Marks};
 use super::buffer::{BLOCK_BYTES, Buffer, Part, Sectors, Span, Tally};
 use devices::SimTime;
 use devices::engine::Engine;
 use lru::LruCache;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Blocks side by side that share a shard, a lock round and an entry of the dirty list: 64 KiB.
-pub(super) const GROUP_BLOCKS: u64 = 16;
-
-const DEV_SHIFT: u32 = 40;
-
-/// Names a block of the machine: device and block number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Key(u64);
-
-impl Key {
-    /// Most blocks of one device.
-    pub const BLOCKS_MAX: u64 = 1 << DEV_SHIFT;
-    /// Most devices over the life of a cache.
-    pub const DEVICES_MAX: u64 = (1 << (u64::BITS - DEV_SHIFT)) - 1;
-    /// All blocks of all devices.
-    pub const ALL: Range<Key> = Key(0)..Key(u64::MAX);
-
-    /// Block `block` of device `dev`.
-    pub fn new(dev: u64, block: u64) -> Key {
-        Key(dev << DEV_SHIFT | block)
-    }
-
-    pub fn dev(self) -> u64 {
-        self.0 >> DEV_SHIFT
-    }
-
-    pub fn block(self) -> u64 {
-        self.0 & (Key::BLOCKS_MAX - 1)
-    }
-
-    /// The next block of the same device.
-    pub fn next(self) -> Key {
-        Key(self.0 + 1)
-    }
-
-    fn group(self) -> u64 {
-        self.0 / GROUP_BLOCKS
-    }
-
-    fn bit(self) -> u16 {
-        1 << (self.0 % GROUP_BLOCKS)
-    }
-
-    /// Two bytes that spread neighbouring groups evenly (Fibonacci hashing, Knuth 6.4).
-    pub fn spread(self) -> [usize; 2] {
-        let [a, b, ..] = self.group().wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
-        [usize::from(a), usize::from(b)]
-    }
-}
-
-/// What is counted of each device, and once more of the whole cache. Changed under shard locks.
-#[derive(Default)]
-pub(super) struct Ledger {
-    /// Buffers that are the only copy of something.
-    pub unsaved: AtomicUsize,
-    /// Of these, those whose last write-out failed.
-    pub stuck: AtomicUsize,
-}
-
-/// The two ledgers that a change of a buffer is entered into.
-#[derive(Clone, Copy)]
-pub(super) struct Ledgers<'a> {
-    pub device: &'a Ledger,
-    pub cache: &'a Ledger,
-}
-
-impl Ledgers<'_> {
-    fn enter(self, was: Tally, is: Tally) {
-        for ledger in [self.device, self.cache] {
-            shift(&ledger.unsaved, was.is_unsaved, is.is_unsaved);
-            shift(&ledger.stuck, was.is_stuck, is.is_stuck);
-        }
-    }
-}
-
-fn shift(counter: &AtomicUsize, was: bool, is: bool) {
-    if is && !was {
-        counter.fetch_add(1, Ordering::AcqRel);
-    } else if was && !is {
-        counter.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// How many buffers of a shard are what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub busy: usize,
-    pub writing: usize,
-    pub unsaved: usize,
-    pub stuck: usize,
-}
-
-impl Counts {
-    fn enter(&mut self, was: Tally, is: Tally) {
-        for (count, was, is) in [
-            (&mut self.busy, was.is_busy, is.is_busy),
-            (&mut self.writing, was.is_writing, is.is_writing),
-            (&mut self.unsaved, was.is_unsaved, is.is_unsaved),
-            (&mut self.stuck, was.is_stuck, is.is_stuck),
-        ] {
-            *count = (*count + usize::from(is)) - usize::from(was);
-        }
-    }
-}
-
-/// The unsaved buffers among neighbours.
-#[derive(Clone, Copy)]
-struct Group {
-    unsaved: u16,
-    /// None of them has been dirty for longer; `u64::MAX` where all are on their way.
-    from: SimTime,
-}
-
-/// How much of a shard may be unsaved.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Marks {
-    /// The updater begins early.
-    pub wake: usize,
-    /// Writers wait.
-    pub high: usize,
-    /// Writers get errors: nothing more is taken while what is stuck stays stuck.
-    pub top: usize,
-    /// What healthy devices may have unsaved while others' stuck buffers fill `high`.
-    pub spare: usize,
-}
-
-/// Whether one more buffer may become dirty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
-    Yes,
-    /// When some have been written.
-    Wait,
-    /// Never, as long as the writes of the others fail.
-    Full,
-}
 
 /// Room for one more buffer.
 pub(super) enum Room {
@@ -161,6 +25,16 @@ pub(super) enum Room {
     Wait,
     /// Never, as long as the writes of those that fill the shard fail.
     Full,
+}
+
+/// What was copied out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Copied {
+    pub bytes: usize,
+    /// Blocks that nobody had to wait for.
+    pub hits: u64,
+    /// One of the blocks had been read ahead.
+    pub was_ahead: bool,
 }
 
 /// Why a write stopped.
@@ -179,6 +53,8 @@ pub(super) enum Stop {
 pub(super) struct Taking<'a> {
     /// log2 of the bytes that the unit can write by themselves.
     pub unit_shift: u32,
+    /// The unit's writes fail: at the high mark no more is taken for it.
+    pub is_failing: bool,
     /// What may give way.
     pub victims: Victims,
     /// For the time, asked only when a buffer becomes dirty.
@@ -201,6 +77,7 @@ pub(super) struct Shard {
     pub bits: u32,
     pub counts: Counts,
     pub marks: Marks,
+    /// Of all shards together, wrapping: a read that comes again is taken back from any of them.
     pub hits: u64,
     pub misses: u64,
     quota: usize,
@@ -226,14 +103,8 @@ impl Shard {
     /// Sets how many buffers it may hold, and of these how many percent may be unsaved before the
     /// updater begins early, and before writers wait.
     pub fn set_quota(&mut self, quota: usize, wake_percent: usize, high_percent: usize) {
-        let part = |percent: usize| (quota * percent / 100).max(1);
         self.quota = quota;
-        self.marks = Marks {
-            wake: part(wake_percent),
-            high: part(high_percent),
-            top: part(high_percent + (100 - high_percent) / 2),
-            spare: part(10),
-        };
+        self.marks = Marks::new(quota, wake_percent, high_percent);
     }
 
     /// Buffers in it.
@@ -257,17 +128,16 @@ impl Shard {
     }
 
     /// Copies bytes of neighbouring blocks out, from byte `offset` of block `key` on, up to the
-    /// first one that is not there: how many, and whether one of them had been read ahead. What
-    /// is read to the end of its block sinks where `is_ageing`.
+    /// first one that is not there. What is read to the end of its block sinks where `is_ageing`.
     pub fn copy_out(
         &mut self,
         mut key: Key,
         mut offset: usize,
         out: &mut [u8],
         is_ageing: bool,
-    ) -> (usize, bool) {
-        let (mut done, mut was_ahead) = (0, false);
-        while let Some(left) = out.get_mut(done..).filter(|left| !left.is_empty()) {
+    ) -> Copied {
+        let mut copied = Copied::default();
+        while let Some(left) = out.get_mut(copied.bytes..).filter(|left| !left.is_empty()) {
             let span = Span { from: offset, to: BLOCK_BYTES.min(offset + left.len()) };
             let Some(buffer) = self.lru.get_mut(&key) else { break };
             if !buffer.holds(span.touched(9)) {
@@ -275,18 +145,19 @@ impl Shard {
             }
             let len = span.to - span.from;
             left[..len].copy_from_slice(buffer.bytes(span));
-            self.hits += u64::from(!buffer.is_fresh);
-            was_ahead |= buffer.is_ahead;
+            copied.hits += u64::from(!buffer.is_fresh);
+            copied.was_ahead |= buffer.is_ahead;
             buffer.is_fresh = false;
             buffer.is_ahead = false;
             if is_ageing && span.to == BLOCK_BYTES {
                 self.lru.demote(&key);
             }
-            done += len;
+            copied.bytes += len;
             offset = 0;
             key = key.next();
         }
-        (done, was_ahead)
+        self.hits = self.hits.wrapping_add(copied.hits);
+        copied
     }
 
     /// Takes bytes into one block.
@@ -299,7 +170,10 @@ impl Shard {
     ) -> Result<(), Stop> {
         let shift = taking.unit_shift;
         let (touched, covered) = (span.touched(shift), span.covered(shift));
-        let admission = self.admission();
+        let admission = match self.admission() {
+            _ if taking.is_failing && self.counts.unsaved >= self.marks.high => Admission::Full,
+            admission => admission,
+        };
         if let Some(buffer) = self.lru.get_mut(&key) {
             if buffer.is_away() {
                 return Err(Stop::Away);
@@ -387,16 +261,18 @@ impl Shard {
     }
 
     fn book(&mut self, key: Key, was: Tally, is: Tally, ledgers: Ledgers<'_>) {
-        if was == is {
-            return;
+        if was != is {
+            ledgers.enter(was, is);
+            self.enter(key, was, is);
         }
+    }
+
+    fn enter(&mut self, key: Key, was: Tally, is: Tally) {
         self.counts.enter(was, is);
-        ledgers.enter(was, is);
         if is.is_unsaved {
-            let group = Group { unsaved: 0, from: SimTime(u64::MAX) };
-            let group = self.groups.entry(key.group()).or_insert(group);
+            let group = self.groups.entry(key.group()).or_insert(Group::EMPTY);
             group.unsaved |= key.bit();
-            group.from = is.dirty_from.map_or(group.from, |from| group.from.min(from));
+            group.note(is);
         } else if was.is_unsaved
             && let Some(group) = self.groups.get_mut(&key.group())
         {
@@ -409,17 +285,7 @@ impl Shard {
 
     /// Whether one more buffer may become dirty.
     pub fn admission(&self) -> Admission {
-        let (marks, counts) = (self.marks, self.counts);
-        let healthy = counts.unsaved - counts.stuck;
-        if counts.unsaved < marks.high
-            || (counts.stuck > 0 && counts.unsaved < marks.top && healthy < marks.spare)
-        {
-            Admission::Yes
-        } else if healthy > 0 {
-            Admission::Wait
-        } else {
-            Admission::Full
-        }
+        self.marks.admission(self.counts)
     }
 
     /// Whether [`Shard::make_room`] could now do better than [`Room::Wait`].
@@ -430,7 +296,14 @@ impl Shard {
 
     /// Makes room for one more buffer; see invariant 2.
     pub fn make_room(&mut self, victims: Victims) -> Room {
-        if self.lru.len() < self.quota { Room::Memory(Vec::new()) } else { self.evict(victims) }
+        let mut memory = Vec::new();
+        while self.lru.len() >= self.quota {
+            match self.evict(victims) {
+                Room::Memory(found) => memory = found,
+                room => return room,
+            }
+        }
+        Room::Memory(memory)
     }
 
     /// Drops buffers until the quota holds. `Room::Memory`: it does.
@@ -484,29 +357,38 @@ impl Shard {
         found.filter_map(|key| Some((key, self.lru.peek(&key)?)))
     }
 
-    /// The buffers that were dirty at `cutoff`, in groups where one is that was at `first`.
-    pub fn due(&mut self, first: SimTime, cutoff: SimTime, out: &mut Vec<Key>) {
-        for (group, held) in &mut self.groups {
-            if held.from > first {
+    /// The buffers of `keys` that are due, and their neighbours that go along; no further group
+    /// once `most` are found.
+    pub fn due(&mut self, keys: &Range<Key>, due: Due, most: usize, out: &mut Vec<Key>) {
+        let most = out.len() + most;
+        for (group, held) in self.groups.range_mut(keys.start.group()..=keys.end.group()) {
+            if out.len() >= most {
+                break;
+            }
+            if !due.has(held) {
                 continue;
             }
-            let mut from = SimTime(u64::MAX);
-            for key in held.keys(*group) {
-                let Some(buffer) = self.lru.peek(&key) else { continue };
-                let Some(dirty_from) = buffer.tally().dirty_from else { continue };
-                if dirty_from <= cutoff && !buffer.is_writing() {
+            let mut left = Group { unsaved: held.unsaved, ..Group::EMPTY };
+            for key in held.keys(*group).filter(|key| keys.contains(key)) {
+                // What is on its way is noted again when it lands.
+                let tally = self.lru.peek(&key).map(Buffer::tally).unwrap_or_default();
+                if due.takes(tally) {
                     out.push(key);
                 } else {
-                    from = from.min(dirty_from);
+                    left.note(tally);
                 }
             }
-            held.from = from;
+            *held = left;
         }
     }
 
-    /// Since when the oldest dirty buffer is dirty, or before that.
-    pub fn oldest(&self) -> Option<SimTime> {
-        self.groups.values().map(|group| group.from).min().filter(|from| from.0 < u64::MAX)
+    /// Of `keys`: since when the oldest is dirty, and when the first is to be tried again; or
+    /// before that.
+    pub fn oldest(&self, keys: &Range<Key>) -> (SimTime, SimTime) {
+        let groups = self.groups.range(keys.start.group()..=keys.end.group());
+        groups.fold((SimTime(u64::MAX), SimTime(u64::MAX)), |(from, retry), (_, group)| {
+            (from.min(group.from), retry.min(group.retry))
+        })
     }
 
     /// The keys of `range` that have a buffer here.
@@ -556,10 +438,9 @@ impl Shard {
 
     /// Puts in what was drained from another shard; the ledgers have it already.
     pub fn refill(&mut self, key: Key, buffer: Buffer) {
-        let none = Ledger::default();
         let is = buffer.tally();
         self.lru.push(key, buffer);
-        self.book(key, Tally::default(), is, Ledgers { device: &none, cache: &none });
+        self.enter(key, Tally::default(), is);
     }
 
     /// Whether the books are right: for tests.
@@ -591,11 +472,4 @@ pub(super) struct Fill {
     pub is_ahead: bool,
     /// What may give way.
     pub victims: Victims,
-}
-
-impl Group {
-    fn keys(self, group: u64) -> impl Iterator<Item = Key> {
-        let all = (0..GROUP_BLOCKS).map(move |n| Key(group * GROUP_BLOCKS + n));
-        all.filter(move |key| self.unsaved & key.bit() != 0)
-    }
 }

@@ -5,13 +5,14 @@
 //! The patient one is called then, on a thread that may wait, and finds under way what the quick
 //! one began. All that a call misses is submitted before its first wait.
 
+use super::books::{Admission, GROUP_BLOCKS, Key};
 use super::buffer::{BLOCK_BYTES, Buffer, Part, Span};
 use super::device::CachedDevice;
-use super::shard::{Admission, Fill, GROUP_BLOCKS, Key, Room, Stop, Taking, Victims};
+use super::shard::{Copied, Fill, Room, Stop, Taking, Victims};
 use crate::error::Error;
 use crate::sync::Arc;
 use devices::{Class, Clock, Failure, Interrupt, Origin, Rejected, Request, Sector};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Times that a quick call looks again after turning the crank.
 const QUICK_ROUNDS: u32 = 4;
@@ -130,12 +131,13 @@ impl CachedDevice {
         let end = at + buf.len() as u64;
         let run = self.readers.note(origin.pid, at, buf.len() as u64);
         let is_ageing = run.is_ageing(self.cache.size());
-        let (mut pos, mut wants_more) = (at, false);
+        let (mut pos, mut wants_more, mut hits) = (at, false, 0);
         let (mut tried, mut rounds) = (at, 0);
         while let Some(rest) = buf.get_mut(index(at, pos)..).filter(|rest| !rest.is_empty()) {
-            let (done, was_ahead) = self.copy_out(pos, rest, is_ageing);
-            pos += done as u64;
-            wants_more |= was_ahead;
+            let copied = self.copy_out(pos, rest, is_ageing);
+            pos += copied.bytes as u64;
+            hits += copied.hits;
+            wants_more |= copied.was_ahead;
             if pos == end {
                 break;
             }
@@ -151,7 +153,7 @@ impl CachedDevice {
             rounds += 1;
             match temper {
                 Temper::Quick if rounds > QUICK_ROUNDS || !self.may_go_on(pos) => {
-                    self.readers.retract(origin.pid, at, end - at); // the patient call comes here
+                    self.come_again(origin, at, end, hits);
                     return Ok(false);
                 }
                 Temper::Quick => {}
@@ -166,21 +168,29 @@ impl CachedDevice {
     }
 
     /// Copies up to the first byte that is not there.
-    fn copy_out(&self, at: u64, out: &mut [u8], is_ageing: bool) -> (usize, bool) {
-        let (mut done, mut was_ahead) = (0, false);
-        while done < out.len() {
-            let pos = at + done as u64;
-            let len = in_group(pos, out.len() - done);
+    fn copy_out(&self, at: u64, out: &mut [u8], is_ageing: bool) -> Copied {
+        let mut sum = Copied::default();
+        while sum.bytes < out.len() {
+            let pos = at + sum.bytes as u64;
+            let len = in_group(pos, out.len() - sum.bytes);
             let key = self.key(pos);
-            let room = &mut out[done..done + len];
-            let (copied, ahead) = self.cache.shard(key).copy_out(key, offset(pos), room, is_ageing);
-            done += copied;
-            was_ahead |= ahead;
-            if copied < len {
+            let room = &mut out[sum.bytes..sum.bytes + len];
+            let copied = self.cache.shard(key).copy_out(key, offset(pos), room, is_ageing);
+            sum.bytes += copied.bytes;
+            sum.hits += copied.hits;
+            sum.was_ahead |= copied.was_ahead;
+            if copied.bytes < len {
                 break;
             }
         }
-        (done, was_ahead)
+        sum
+    }
+
+    /// A quick read gives up: the patient one will read it all, and is to be counted alone.
+    fn come_again(&self, origin: Origin, at: u64, end: u64, hits: u64) {
+        self.readers.retract(origin.pid, at, end - at);
+        let mut shard = self.cache.shard(self.key(at));
+        shard.hits = shard.hits.wrapping_sub(hits);
     }
 
     /// Why the block at `at` could not be read, after somebody tried.
@@ -247,13 +257,13 @@ impl CachedDevice {
     fn submit_fills(self: &Arc<Self>, origin: Origin, parts: Vec<(Key, Part)>, is_ahead: bool) {
         let work = &self.cache.work;
         if is_ahead {
-            work.read_ahead.fetch_add(parts.len() as u64, Ordering::Relaxed);
+            work.read_ahead.fetch_add(parts.len() as u64, Relaxed);
         }
         let mut behind = None;
         for (key, Part { first, count, memory }) in parts {
             let sector = Sector(key.block() * 8 + u64::from(first));
             if behind != Some(sector) {
-                work.reads.fetch_add(1, Ordering::Relaxed);
+                work.reads.fetch_add(1, Relaxed);
             }
             behind = Some(Sector(sector.0 + u64::from(count)));
             let device = Arc::clone(self);
@@ -347,6 +357,7 @@ impl CachedDevice {
     fn copy_in(&self, at: u64, data: &[u8], victims: Victims) -> (usize, Option<Stop>) {
         let taking = Taking {
             unit_shift: self.unit_shift(),
+            is_failing: self.is_failing(),
             victims,
             engine: &self.cache.engine,
             ledgers: self.ledgers(),
@@ -398,7 +409,7 @@ impl CachedDevice {
                 return Ok(true);
             }
             Stop::Room(room) => begun.stop = Some(room),
-            Stop::Throttle(Admission::Wait) if self.ledger.stuck.load(Ordering::Acquire) == 0 => {}
+            Stop::Throttle(Admission::Wait) => {}
             Stop::Throttle(_) => return Err(self.no_room()),
         }
         match temper {

@@ -4,9 +4,9 @@
 //! queue merges neighbours into large transfers. Who syncs waits for what was unsaved when it
 //! came, also where somebody else is writing it, and for nothing that came later.
 
+use super::books::Key;
 use super::buffer::{Buffer, Landing, Part};
 use super::device::CachedDevice;
-use super::shard::Key;
 use crate::error::{Errno, Error};
 use crate::sync::{Arc, Mutex};
 use devices::{
@@ -15,9 +15,9 @@ use devices::{
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-/// Buffers that a sync, or a writer above the high mark, has under way at once: 4 MiB. Their
+/// Buffers that a sync, the updater, or a writer above the high mark has under way at once: 4 MiB. Their
 /// memory is away, so that readers of them wait no longer than for so much.
-const UNDER_WAY_MAX: usize = 1024;
+pub(super) const UNDER_WAY_MAX: usize = 1024;
 /// Time until a failed write is tried again, doubled with each failure up to a limit.
 const RETRY_NANOS: u64 = 1_000_000_000;
 const RETRY_NANOS_MAX: u64 = 30_000_000_000;
@@ -48,23 +48,27 @@ impl Order {
     }
 }
 
-/// Write-outs after which the unit is to be flushed: whoever lets go last does it.
+/// Write-outs of the updater: whoever lets go last flushes the unit, and lets the updater go on.
 pub(super) struct Batch {
     device: Arc<CachedDevice>,
+    then_flush: bool,
 }
 
 impl Batch {
-    pub fn new(device: &Arc<CachedDevice>) -> Arc<Batch> {
-        Arc::new(Batch { device: Arc::clone(device) })
+    /// A batch of a unit that has none under way.
+    pub fn new(device: &Arc<CachedDevice>, then_flush: bool) -> Arc<Batch> {
+        device.is_sweeping.store(true, Ordering::SeqCst);
+        Arc::new(Batch { device: Arc::clone(device), then_flush })
     }
 
-    /// Lets go: the last one begins the flush.
+    /// Lets go.
     pub fn leave(batch: Arc<Batch>) {
-        if let Some(batch) = Arc::into_inner(batch)
-            && batch.device.needs_flush()
-        {
+        let Some(batch) = Arc::into_inner(batch) else { return };
+        if batch.then_flush && batch.device.needs_flush() {
             batch.device.begin_flush(|_| {});
         }
+        batch.device.is_sweeping.store(false, Ordering::SeqCst);
+        batch.device.cache.updater.ring();
     }
 }
 
@@ -142,8 +146,7 @@ impl CachedDevice {
             if matches!(landing, Landing::Failed { .. }) {
                 let doublings = buffer.failures().saturating_sub(1).min(16);
                 let pause = (RETRY_NANOS << doublings).min(RETRY_NANOS_MAX);
-                let age = self.cache.updater.start_age();
-                buffer.retry_from(SimTime(now.after(pause).0.saturating_sub(age)));
+                buffer.retry_at(now.after(pause));
             }
             (landing, buffer.unwritten())
         });
@@ -157,18 +160,19 @@ impl CachedDevice {
             _ => {}
         }
         self.cache.ring(key);
+        self.cache.updater.landed(fate.is_err());
     }
 
     fn note_written(&self, since: SimTime) {
         let mut oldest = self.durability.oldest.lock();
         *oldest = since.min(*oldest);
-        drop(oldest);
         self.durability.written.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Something that the flush age and every sync must see was changed on the medium.
     pub(super) fn note_change(&self) {
         self.note_written(self.cache.engine.now());
+        self.cache.updater.landed(false);
     }
 
     fn note_failure(&self, block: Option<u64>, failure: Failure, now: SimTime, is_news: bool) {
@@ -183,8 +187,11 @@ impl CachedDevice {
         self: &Arc<Self>,
         then: impl FnOnce(Result<(), Failure>) + Send + 'static,
     ) {
-        let noted = self.durability.written.load(Ordering::Acquire);
-        let oldest = std::mem::replace(&mut *self.durability.oldest.lock(), SimTime(u64::MAX));
+        let (noted, oldest) = {
+            let mut oldest = self.durability.oldest.lock();
+            let noted = self.durability.written.load(Ordering::Acquire);
+            (noted, std::mem::replace(&mut *oldest, SimTime(u64::MAX)))
+        };
         let device = Arc::clone(self);
         let done = Box::new(move |_, fate: Result<(), Failure>| {
             let now = device.cache.engine.now();
@@ -332,18 +339,21 @@ impl CachedDevice {
     /// For writers above the high mark: begins to write the next dirty blocks of this unit, or
     /// where it has none, of any. Does not wait.
     pub(super) fn relieve(self: &Arc<Self>) {
-        let own = self.dirty_blocks() > self.ledger.stuck.load(Ordering::Acquire);
-        let keys = if own { self.all_keys() } else { Key::ALL };
-        let from = if own {
-            Key::new(self.index(), self.swept.load(Ordering::Relaxed))
-        } else {
-            Key::ALL.start
-        };
-        let dirty = self.cache.unsaved(&keys, Buffer::is_ready);
-        let start = dirty.partition_point(|key| *key < from) % dirty.len().max(1);
-        let part = &dirty[start..dirty.len().min(start + UNDER_WAY_MAX)];
-        self.cache.push(part);
-        self.swept.store(part.last().map_or(0, |key| key.block() + 1), Ordering::Relaxed);
+        let has_own = self.dirty_blocks() > self.ledger.stuck.load(Ordering::Acquire);
+        let keys = if has_own { self.next_ready() } else { self.cache.first_ready(&Key::ALL) };
+        self.cache.push(&keys);
+    }
+
+    /// The next blocks that can be written, ascending, from where the last call ended, around.
+    pub(super) fn next_ready(&self) -> Vec<Key> {
+        let all = self.all_keys();
+        let from = Key::new(self.index(), self.swept.load(Ordering::Relaxed));
+        let mut keys = self.cache.first_ready(&(from.min(all.end)..all.end));
+        if keys.is_empty() {
+            keys = self.cache.first_ready(&all);
+        }
+        self.swept.store(keys.last().map_or(0, |key| key.block() + 1), Ordering::Relaxed);
+        keys
     }
 }
 

@@ -6,8 +6,8 @@
 use crate::sync::{Arc, Mutex};
 use devices::engine::{Engine, Time};
 use devices::{
-    BlockDevice, Clock, Failure, Geometry, IoError, Op, Origin, Rejected, Request, SECTOR_SIZE,
-    Sector, SimTime, State, Status,
+    BlockDevice, Clock, Counters, Failure, Geometry, IoError, Op, Origin, Rejected, Request,
+    SECTOR_SIZE, Sector, SimTime, State, Status, WaitQueue,
 };
 use std::collections::BTreeSet;
 
@@ -62,6 +62,8 @@ pub struct Script {
     pub error: IoError,
     pub bad_to_read: BTreeSet<u64>,
     pub bad_to_write: BTreeSet<u64>,
+    /// What it says of its pace.
+    pub counters: Counters,
     /// All is refused.
     pub is_broken: bool,
     pub is_paused: bool,
@@ -78,20 +80,47 @@ impl Default for Script {
             error: IoError::Transient,
             bad_to_read: BTreeSet::new(),
             bad_to_write: BTreeSet::new(),
+            counters: Counters::default(),
             is_broken: false,
             is_paused: false,
         }
     }
 }
 
+/// What a medium holds, and of each sector how new that is.
+#[derive(Clone)]
+struct Image {
+    bytes: Vec<u8>,
+    ages: Vec<u64>,
+}
+
+impl Image {
+    fn put(&mut self, from: usize, data: &[u8], age: u64) {
+        self.bytes[from..from + data.len()].copy_from_slice(data);
+        self.ages[from / SECTOR_SIZE..(from + data.len()).div_ceil(SECTOR_SIZE)].fill(age);
+    }
+
+    /// Takes over every sector of `other` that is newer there.
+    fn update(&mut self, other: &Image) {
+        for (sector, age) in other.ages.iter().enumerate() {
+            if *age > self.ages[sector] {
+                let bytes = sector * SECTOR_SIZE..(sector + 1) * SECTOR_SIZE;
+                self.ages[sector] = *age;
+                self.bytes[bytes.clone()].copy_from_slice(&other.bytes[bytes]);
+            }
+        }
+    }
+}
+
 struct Inside {
     script: Script,
-    medium: Vec<u8>,
-    durable: Vec<u8>,
+    medium: Image,
+    durable: Image,
     log: Vec<Done>,
-    held: Vec<(Request, Option<Vec<u8>>)>,
+    held: Vec<(Request, Option<Image>)>,
     rng: Rng,
     submitted: u64,
+    puts: u64,
 }
 
 /// See the head of this file.
@@ -99,6 +128,8 @@ pub struct Fake {
     engine: Arc<Engine>,
     geometry: Geometry,
     inside: Mutex<Inside>,
+    /// Rung when a request has ended.
+    pub ended: Arc<WaitQueue>,
     this: std::sync::Weak<Fake>,
 }
 
@@ -108,7 +139,8 @@ impl Fake {
             Geometry { sectors, sector_bytes, transfer_max: 256, ordered: false, read_only: false };
         let bytes = usize::try_from(geometry.bytes()).unwrap();
         // Every sector of a new medium tells where it is.
-        let medium: Vec<u8> = (0..bytes).map(initial).collect();
+        let sectors = usize::try_from(sectors).unwrap();
+        let medium = Image { bytes: (0..bytes).map(initial).collect(), ages: vec![0; sectors] };
         Arc::new_cyclic(|this| Fake {
             engine: Arc::clone(engine),
             geometry,
@@ -120,7 +152,9 @@ impl Fake {
                 held: Vec::new(),
                 rng: Rng::new(seed),
                 submitted: 0,
+                puts: 0,
             }),
+            ended: Arc::default(),
             this: this.clone(),
         })
     }
@@ -130,22 +164,24 @@ impl Fake {
     }
 
     pub fn medium(&self) -> Vec<u8> {
-        self.inside.lock().medium.clone()
+        self.inside.lock().medium.bytes.clone()
     }
 
     pub fn durable(&self) -> Vec<u8> {
-        self.inside.lock().durable.clone()
+        self.inside.lock().durable.bytes.clone()
     }
 
     pub fn byte(&self, at: usize) -> u8 {
-        self.inside.lock().medium[at]
+        self.inside.lock().medium.bytes[at]
     }
 
     /// Changes the medium behind everybody's back.
     pub fn poke(&self, at: usize, data: &[u8]) {
         let mut inside = self.inside.lock();
-        inside.medium[at..at + data.len()].copy_from_slice(data);
-        inside.durable[at..at + data.len()].copy_from_slice(data);
+        inside.puts += 1;
+        let age = inside.puts;
+        inside.medium.put(at, data, age);
+        inside.durable.put(at, data, age);
     }
 
     pub fn log(&self) -> Vec<Done> {
@@ -154,10 +190,6 @@ impl Fake {
 
     pub fn count(&self, op: Op) -> usize {
         self.inside.lock().log.iter().filter(|done| done.op == op).count()
-    }
-
-    pub fn clear_log(&self) {
-        self.inside.lock().log.clear();
     }
 
     pub fn submitted(&self) -> u64 {
@@ -179,7 +211,7 @@ impl Fake {
         }
     }
 
-    fn schedule(&self, request: Request, snapshot: Option<Vec<u8>>, delay: u64) {
+    fn schedule(&self, request: Request, snapshot: Option<Image>, delay: u64) {
         let this = self.this.clone();
         self.engine.after(delay, move || {
             if let Some(fake) = this.upgrade() {
@@ -188,7 +220,7 @@ impl Fake {
         });
     }
 
-    fn serve(&self, mut request: Request, snapshot: Option<Vec<u8>>) {
+    fn serve(&self, mut request: Request, snapshot: Option<Image>) {
         let mut inside = self.inside.lock();
         if inside.script.is_paused {
             inside.held.push((request, snapshot));
@@ -216,6 +248,7 @@ impl Fake {
         }
         drop(inside);
         request.finish(fate);
+        self.ended.ring();
     }
 }
 
@@ -247,19 +280,20 @@ impl Inside {
         }
     }
 
-    fn perform(&mut self, request: &mut Request, snapshot: Option<Vec<u8>>) {
+    fn perform(&mut self, request: &mut Request, snapshot: Option<Image>) {
         let from = usize::try_from(request.sector.byte()).unwrap();
         let to = usize::try_from(request.end().byte()).unwrap();
+        self.puts += 1;
         match request.op {
-            Op::Read => request.data.copy_from_slice(&self.medium[from..to]),
+            Op::Read => request.data.copy_from_slice(&self.medium.bytes[from..to]),
             Op::Write => {
-                self.medium[from..to].copy_from_slice(&request.data);
+                self.medium.put(from, &request.data, self.puts);
                 if request.fua {
-                    self.durable[from..to].copy_from_slice(&request.data);
+                    self.durable.put(from, &request.data, self.puts);
                 }
             }
-            Op::Flush => self.durable = snapshot.unwrap(),
-            Op::Discard | Op::Zero => self.medium[from..to].fill(0),
+            Op::Flush => self.durable.update(&snapshot.unwrap()),
+            Op::Discard | Op::Zero => self.medium.put(from, &vec![0; to - from], self.puts),
         }
     }
 }
@@ -279,8 +313,8 @@ impl BlockDevice for Fake {
         assert!(request.end().0 <= self.geometry.sectors, "{request:?} past the end");
         if matches!(request.op, Op::Read | Op::Write) {
             let unit = u64::from(self.geometry.sector_bytes) / SECTOR_SIZE as u64;
-            assert!(request.sectors > 0 && request.sectors % unit == 0, "{request:?}");
-            assert!(request.sector.0 % unit == 0, "{request:?}");
+            assert!(request.sectors > 0 && request.sectors.is_multiple_of(unit), "{request:?}");
+            assert!(request.sector.0.is_multiple_of(unit), "{request:?}");
             assert_eq!(request.data.len() as u64, request.sectors * SECTOR_SIZE as u64);
         }
         // The least that a flush must make durable is what had ended when it was submitted.
@@ -292,6 +326,10 @@ impl BlockDevice for Fake {
         drop(inside);
         self.schedule(request, snapshot, delay);
         Ok(())
+    }
+
+    fn counters(&self) -> Counters {
+        self.inside.lock().script.counters
     }
 
     fn status(&self) -> Status {

@@ -1,9 +1,11 @@
 //! The cache on a unit of memory: every promise at its head, in simulated time.
 
+mod buffer;
 mod errors;
 mod fake;
 mod model;
 mod reading;
+mod shard;
 mod syncing;
 mod writing;
 
@@ -71,7 +73,7 @@ impl House {
             let now = self.engine_now();
             let due =
                 self.cache.next_due().filter(|due| *due < end).map_or(end, |due| due.max(now));
-            let step = due.since(now).max(1);
+            let step = due.since(now).clamp(1, SECOND / 2);
             let rung = Arc::clone(&bell);
             self.engine.after(step, move || rung.ring());
             let until = now.after(step);

@@ -176,7 +176,7 @@ fn the_short_last_block_works() {
 #[test]
 fn a_bad_sector_fails_alone() {
     let house = House::new(1024, 8192);
-    house.fake.script(|script| drop(script.bad_to_read.insert(21)));
+    house.fake.script(|script| _ = script.bad_to_read.insert(21));
     assert_eq!(house.read(20 * 512, 512), fresh(20 * 512, 512));
     let mut buf = [0; 512];
     let error = house.dev.read(READER, 21 * 512, &mut buf).unwrap_err();

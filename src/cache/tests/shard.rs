@@ -1,0 +1,126 @@
+//! Order of use, what gives way, and the books of a shard.
+
+use crate::cache::books::{Admission, Counts, Key, Ledger, Ledgers};
+use crate::cache::buffer::{BLOCK_BYTES, Buffer, Landing, Span};
+use crate::cache::shard::{Fill, Room, Shard, Stop, Taking, Victims};
+use crate::sync::Arc;
+use devices::SimTime;
+use devices::engine::{Engine, Time};
+use std::sync::atomic::Ordering;
+
+struct Room8 {
+    shard: Shard,
+    device: Ledger,
+    cache: Ledger,
+    engine: Arc<Engine>,
+}
+
+impl Room8 {
+    fn new() -> Room8 {
+        let mut shard = Shard::new();
+        shard.set_quota(8, 40, 60);
+        let engine = Engine::new(Time::Simulated);
+        Room8 { shard, device: Ledger::default(), cache: Ledger::default(), engine }
+    }
+
+    fn fetch(&mut self, block: u64) -> Option<Room> {
+        let fill = Fill { need: 1, full: 0xff, is_ahead: false, victims: Victims::InOrder };
+        let (key, now) = (Key::new(0, block), SimTime(0));
+        let ledgers = Ledgers { device: &self.device, cache: &self.cache };
+        match self.shard.begin_fill(key, fill, now, ledgers) {
+            Ok(part) => {
+                let land = |buffer: &mut Buffer| buffer.land_fill(part.unwrap(), Ok(()), now);
+                self.shard.change(key, ledgers, land);
+                None
+            }
+            Err(room) => Some(room),
+        }
+    }
+
+    fn write(&mut self, block: u64) -> Result<(), Stop> {
+        let ledgers = Ledgers { device: &self.device, cache: &self.cache };
+        let taking = Taking {
+            unit_shift: 9,
+            is_failing: false,
+            victims: Victims::InOrder,
+            engine: &self.engine,
+            ledgers,
+        };
+        let span = Span { from: 0, to: BLOCK_BYTES };
+        self.shard.copy_in(Key::new(0, block), span, &[1; BLOCK_BYTES], &taking)
+    }
+
+    fn blocks(&self) -> Vec<u64> {
+        self.shard.iter().map(|(key, _)| key.block()).collect()
+    }
+}
+
+#[test]
+fn what_was_not_used_for_longest_gives_way() {
+    let mut room = Room8::new();
+    for block in 0..8 {
+        assert!(room.fetch(block).is_none());
+    }
+    room.shard.copy_out(Key::new(0, 0), 0, &mut [0; 10], false);
+    assert!(room.fetch(8).is_none());
+    assert_eq!(room.blocks(), [8, 0, 7, 6, 5, 4, 3, 2]);
+    room.shard.copy_out(Key::new(0, 8), 0, &mut [0; 4096], true);
+    assert_eq!(room.blocks().last(), Some(&8), "read to its end in a long scan: it sinks");
+    room.shard.audit();
+}
+
+#[test]
+fn a_dirty_one_that_would_be_next_is_to_be_pushed_with_its_neighbours() {
+    let mut room = Room8::new();
+    for block in [3, 1, 100] {
+        assert!(room.write(block).is_ok());
+    }
+    for block in 200..205 {
+        assert!(room.fetch(block).is_none());
+    }
+    let Some(Room::Push(keys)) = room.fetch(300) else { panic!("nothing to push") };
+    assert_eq!(keys, [Key::new(0, 1), Key::new(0, 3)]);
+    assert!(matches!(room.shard.make_room(Victims::Clean), Room::Memory(_)));
+    assert!(!room.blocks().contains(&200), "the oldest clean one");
+    room.shard.audit();
+}
+
+#[test]
+fn busy_ones_stay_and_who_needs_room_waits() {
+    let mut room = Room8::new();
+    let fill = Fill { need: 1, full: 0xff, is_ahead: false, victims: Victims::InOrder };
+    for block in 0..8 {
+        let ledgers = Ledgers { device: &room.device, cache: &room.cache };
+        let begun = room.shard.begin_fill(Key::new(0, block), fill, SimTime(0), ledgers);
+        assert!(begun.is_ok_and(|part| part.is_some()));
+    }
+    assert!(matches!(room.fetch(9), Some(Room::Wait)));
+    assert!(!room.shard.may_make_room());
+    assert_eq!(room.shard.counts.busy, 8);
+}
+
+#[test]
+fn the_books_follow_every_change() {
+    let mut room = Room8::new();
+    for block in 0..4 {
+        assert!(room.write(block).is_ok());
+    }
+    assert!(matches!(room.write(4), Err(Stop::Throttle(Admission::Wait))), "the high mark");
+    assert!(room.write(2).is_ok(), "dirty already");
+    assert_eq!(room.device.unsaved.load(Ordering::Relaxed), 4);
+    let key = Key::new(0, 1);
+    let ledgers = Ledgers { device: &room.device, cache: &room.cache };
+    let mut parts = room.shard.change(key, ledgers, |b| b.take_dirty(0xff)).unwrap();
+    assert_eq!(room.shard.counts.writing, 1);
+    let part = parts.pop().unwrap();
+    let (since, now) = (SimTime(0), SimTime(9));
+    let landing = room.shard.change(key, ledgers, |b| b.land_write(part, Ok(()), since, now));
+    assert_eq!(landing, Some(Landing::Saved));
+    let unsaved: Vec<u64> = room.shard.unsaved(&Key::ALL).map(|(k, _)| k.block()).collect();
+    assert_eq!(unsaved, [0, 2, 3]);
+    let all = Key::new(0, 0)..Key::new(0, 100);
+    let ledgers = Ledgers { device: &room.device, cache: &room.cache };
+    room.shard.sweep(&all, ledgers, |_, buffer| buffer.forget(0xff));
+    assert_eq!((room.shard.used(), room.shard.counts), (0, Counts::default()));
+    room.shard.audit();
+}
