@@ -7,6 +7,7 @@ pub mod engine;
 pub mod machine;
 pub mod queue;
 pub mod sync;
+pub mod trace;
 pub mod value;
 
 pub use contract::*;

@@ -2,6 +2,20 @@
 
 use devices::{Failure, IoError};
 
+/// Flags of open(2) that change how a transfer is made; they may change while a file is open.
+pub mod flags {
+    /// Past every cache.
+    pub const O_DIRECT: i32 = libc::O_DIRECT;
+    /// Durable on return (also set in `O_SYNC`).
+    pub const O_DSYNC: i32 = libc::O_DSYNC;
+    /// `EAGAIN` instead of waiting.
+    pub const O_NONBLOCK: i32 = libc::O_NONBLOCK;
+    /// Which way: reading is 0.
+    pub const O_ACCMODE: i32 = libc::O_ACCMODE;
+    /// Reading only.
+    pub const O_RDONLY: i32 = libc::O_RDONLY;
+}
+
 /// An error number of the host.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);

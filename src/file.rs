@@ -45,6 +45,41 @@ pub enum Answer<N, L = N> {
 /// What an ioctl answers: the return value and the bytes for the caller.
 pub type IoctlAnswer = (i32, Vec<u8>);
 
+/// The memory of a caller that sleeps in ioctl(2), for commands whose number encodes no size.
+pub trait CallerMemory: Send + Sync {
+    /// The third argument of its ioctl(2): a number, or where a structure lies.
+    ///
+    /// # Errors
+    /// `ENOTTY` where the host does not let us look.
+    fn argument(&self) -> Result<u64, Error>;
+
+    /// Fills `buf` from address `at`.
+    ///
+    /// # Errors
+    /// `EFAULT` when it is not the caller's; `ENOTTY` where the host does not let us look.
+    fn read(&self, at: u64, buf: &mut [u8]) -> Result<(), Error>;
+
+    /// Writes `data` to address `at`.
+    ///
+    /// # Errors
+    /// As for reading.
+    fn write(&self, at: u64, data: &[u8]) -> Result<(), Error>;
+}
+
+/// A device command.
+pub struct IoctlCall<'a> {
+    /// Its number.
+    pub cmd: u32,
+    /// The bytes that the number sizes, from the caller.
+    pub input: &'a [u8],
+    /// How many bytes the number sizes for the caller.
+    pub out_bytes: usize,
+    /// Whether the caller's words are of 32 bits.
+    pub is_32_bit: bool,
+    /// The caller's memory.
+    pub memory: Arc<dyn CallerMemory>,
+}
+
 /// How the host is to treat an open file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Nature {
@@ -122,17 +157,11 @@ pub trait FileOps: Send + Sync {
     /// The last descriptor is gone. Runs once; what it does later nobody waits for.
     fn release(&self) {}
 
-    /// A device command with the bytes its number sizes: `input` in, at most `out_bytes` out.
+    /// A device command.
     ///
     /// # Errors
     /// `ENOTTY` unless the file knows the command.
-    fn ioctl(
-        &self,
-        _call: &Call,
-        _cmd: u32,
-        _input: &[u8],
-        _out_bytes: usize,
-    ) -> Result<Answer<IoctlAnswer>, Error> {
+    fn ioctl(&self, _call: &Call, _ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
         Err(Error::plain(Errno::ENOTTY))
     }
 
@@ -148,7 +177,7 @@ pub trait FileOps: Send + Sync {
     ///
     /// # Errors
     /// `ENXIO` past the end; `ESPIPE` on a stream.
-    fn seek(&self, at: u64, which: Seek) -> Result<u64, Error>;
+    fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error>;
 
     /// The `POLL*` events that hold now.
     fn poll(&self, _call: &Call) -> u32 {

@@ -4,11 +4,13 @@ pub mod cli;
 pub mod client;
 pub mod commands;
 pub mod config;
+pub mod ctl;
 pub mod daemon;
 pub mod doctor;
 pub mod error;
 pub mod file;
 pub mod fuse;
+pub mod slot;
 pub mod sync;
 #[cfg(test)]
 mod tidy;

@@ -1,9 +1,12 @@
 //! Requests on open files: what may have to wait is handed to a worker with its reply.
 
 use super::Door;
+use super::argument::Asleep;
 use super::reply::{Refuse, call, caller, conclude, guarded};
 use crate::error::{Errno, Error};
-use crate::file::{Answer, Call, FileOps, IoctlAnswer, Nature, OpenFile, Seek, SyncKind};
+use crate::file::{
+    Answer, Call, FileOps, IoctlAnswer, IoctlCall, Nature, OpenFile, Seek, SyncKind,
+};
 use crate::sync::Arc;
 use crate::vfs::{Attr, Change, Ino};
 use fuser::{
@@ -202,7 +205,7 @@ impl Door {
             self.vfs.setattr(
                 &call.caller,
                 ino,
-                &Change { mode: Some(kept), ..Change::default() },
+                Change { mode: Some(kept), ..Change::default() },
             )?;
         }
         Ok(())
@@ -269,7 +272,14 @@ impl Door {
             if flags.contains(IoctlFlags::FUSE_IOCTL_DIR) {
                 return Err(Errno::ENOTTY.into());
             }
-            match file.ioctl(call, cmd, input, out)? {
+            let ioctl = IoctlCall {
+                cmd,
+                input,
+                out_bytes: out,
+                is_32_bit: flags.contains(IoctlFlags::FUSE_IOCTL_32BIT),
+                memory: Arc::new(Asleep { tid: call.caller.pid }),
+            };
+            match file.ioctl(call, &ioctl)? {
                 // A command whose number carries no size leaves no room for data: an answer
                 // without them would be taken for one with.
                 Answer::Now((_, data)) if data.len() > out => Err(Errno::ENOTTY.into()),
@@ -300,17 +310,18 @@ impl Door {
         reply: ReplyLseek,
     ) {
         begin!(req, "lseek {handle} {offset} {whence}");
-        let run = || {
+        let run = |file: &dyn FileOps, _: &Call| {
             let which = match whence {
                 libc::SEEK_DATA => Seek::Data,
                 libc::SEEK_HOLE => Seek::Hole,
                 _ => return Err(Errno::EINVAL.into()),
             };
-            let at = u64::try_from(offset).map_err(|_| Errno::ENXIO)?;
-            let found = self.file(handle)?.ops.seek(at, which)?;
-            i64::try_from(found).map_err(|_| Errno::EOVERFLOW.into())
+            file.seek(u64::try_from(offset).map_err(|_| Errno::ENXIO)?, which)
         };
-        self.answer(req, reply, run, |at, reply| reply.offset(at));
+        // No file of ours is longer than i64::MAX, as no offset of the host's is.
+        self.on_file(req, handle, reply, run, |at: u64, reply: ReplyLseek| {
+            reply.offset(i64::try_from(at).unwrap_or(i64::MAX));
+        });
     }
 
     /// A call on an open file that needs nothing but the flags of its open(2).

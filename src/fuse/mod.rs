@@ -17,6 +17,7 @@ macro_rules! begin {
     };
 }
 
+mod argument;
 mod attr;
 mod closing;
 mod io;

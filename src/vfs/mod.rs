@@ -160,6 +160,21 @@ pub const SYMLINKS_MAX: usize = 40;
 /// Longest path, in bytes.
 pub const PATH_BYTES_MAX: usize = 4096;
 
+pub mod fs;
+mod furnish;
+mod inode;
+pub mod memfs;
+mod mounting;
+mod mounts;
+mod names;
+mod nodesfs;
+mod nodestore;
+mod opens;
+mod textfs;
 mod tree;
+mod walk;
+mod xattr;
 
-pub use tree::{Access, FileSystem, Follow, MountLine, Mounts, NodeLine, Resolution, Unmount, Vfs};
+pub use fs::FileSystem;
+pub use mounting::Mounts;
+pub use tree::{Access, Follow, MountLine, NodeLine, Resolution, Unmount, Vfs};

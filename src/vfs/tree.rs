@@ -4,12 +4,23 @@
 //! kernel (`default_permissions`); [`Vfs::check`] and [`Vfs::walk_as`] serve those whom it does not
 //! check, such as the verbs of `ctl`. No call here waits without bound.
 
-use super::{Attr, Change, DirEntry, FileKind, Ino, Make, RenameMode, StatFs, XattrMode};
+use super::fs::FileSystem;
+use super::inode::Inodes;
+use super::memfs::{MemFs, SIZE_DEFAULT};
+use super::mounts::{Mount, MountTable, Mounted, Origin};
+use super::nodesfs::NodesFs;
+use super::nodestore::NodeStore;
+use super::opens::DirHandles;
+use super::textfs::{ControlFile, TextFs};
+use super::walk::Held;
+use super::{Attr, Change, FileKind, Ino, StatFs};
 use crate::error::{Errno, Error};
-use crate::file::{Answer, Caller, Control, Device, OpenFile, OpenFiles, Report, SpecialFiles};
+use crate::file::{Caller, Device, OpenFiles, SpecialFiles};
 use crate::sync::Arc;
+use devices::WaitQueue;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::{OnceLock, Weak};
 
 /// What somebody wants to do to an inode (access(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,367 +99,186 @@ pub struct Resolution {
 
 /// See the head of this file.
 pub struct Vfs {
-    special: Arc<dyn SpecialFiles>,
-    files: Arc<OpenFiles>,
-    owner: (u32, u32),
-}
-
-/// The mount table and what can be done to it.
-pub struct Mounts<'a> {
-    vfs: &'a Vfs,
+    pub(super) me: Weak<Vfs>,
+    pub(super) special: Arc<dyn SpecialFiles>,
+    pub(super) files: Arc<OpenFiles>,
+    pub(super) owner: (u32, u32),
+    pub(super) mounts: MountTable,
+    pub(super) inodes: Inodes,
+    pub(super) dirs: DirHandles,
+    pub(super) root: Arc<MemFs>,
+    pub(super) dev: Arc<MemFs>,
+    pub(super) proc: Arc<TextFs>,
+    pub(super) control: Arc<ControlFile>,
+    pub(super) nodes: OnceLock<NodeStore>,
+    /// Rung at every close: an unmount may be waiting for it.
+    pub(super) closed: Arc<WaitQueue>,
 }
 
 impl Vfs {
     /// The tree as it is before devices, reports and control are put in: `/`, `/dev`, `/nodes`,
     /// `/proc`, `/tmp` (1777), `/mnt`, `/spool`. All belongs to `owner` (user, group).
+    ///
+    /// # Panics
+    /// Not: an empty tree fits into its default size.
     #[must_use]
     pub fn new(
         special: Arc<dyn SpecialFiles>,
         files: Arc<OpenFiles>,
         owner: (u32, u32),
     ) -> Arc<Vfs> {
-        Arc::new(Vfs { special, files, owner })
+        let mem =
+            |mode| MemFs::new(SIZE_DEFAULT, mode, owner.0, owner.1).expect("a root directory fits");
+        let (root, dev) = (mem(0o755), mem(0o755));
+        let proc = Arc::new(TextFs::new(owner));
+        let vfs = Arc::new_cyclic(|me| Vfs {
+            me: Weak::clone(me),
+            special,
+            files,
+            owner,
+            mounts: MountTable::new(),
+            inodes: Inodes::default(),
+            dirs: DirHandles::default(),
+            root: Arc::clone(&root),
+            dev: Arc::clone(&dev),
+            proc: Arc::clone(&proc),
+            control: Arc::default(),
+            nodes: OnceLock::new(),
+            closed: Arc::default(),
+        });
+        vfs.furnish("/", root, "mem");
+        vfs.furnish("/dev", Arc::clone(&dev) as Arc<dyn FileSystem>, "dev");
+        vfs.furnish("/nodes", Arc::new(NodesFs::new(dev)), "nodes");
+        vfs.furnish("/proc", proc, "proc");
+        vfs.furnish("/tmp", mem(0o1777), "mem");
+        vfs.furnish_dir("mnt");
+        vfs.furnish_dir("spool");
+        vfs
     }
-}
 
-impl Vfs {
+    /// Mounts a file system of the machine's own, on a directory made for it.
+    fn furnish(&self, prefix: &str, fs: Arc<dyn FileSystem>, kind: &str) {
+        let covers = Path::new(prefix).file_name().map(|name| {
+            let dir = self.furnish_dir(&name.to_string_lossy());
+            self.root.cover(dir.split().1).expect("a new directory can be covered");
+            dir
+        });
+        let what = Mounted {
+            prefix: prefix.into(),
+            device: "none".into(),
+            special: None,
+            kind: kind.into(),
+            options: if kind == "nodes" || kind == "proc" { "ro" } else { "rw" }.into(),
+            origin: Origin::Machine,
+        };
+        self.mounts.add(fs, what, covers).expect("an empty table has room");
+    }
+
+    /// Makes a directory in the root; it lives as long as the machine.
+    fn furnish_dir(&self, name: &str) -> Ino {
+        let by = Caller { pid: 0, uid: self.owner.0, gid: self.owner.1 };
+        let made = self.mkdir(&by, Ino::ROOT, OsStr::new(name), 0o755, 0);
+        made.expect("an empty tree has room for a directory").ino
+    }
+
+    /// What the tree shows of a file system's attributes: its own numbers, and for a device what
+    /// only the device knows.
+    pub(super) fn shown(&self, mount: &Mount, mut attr: Attr) -> Attr {
+        attr.ino = Ino::of(mount.number, attr.ino.into());
+        if let (FileKind::Device(device), false) = (attr.kind, attr.shows_device) {
+            attr.size = self.special.size(device);
+            // As if all of it were stored: programs take a file without blocks for one hole.
+            attr.blocks = attr.size.div_ceil(512);
+        }
+        attr
+    }
+
+    /// The mount of an inode about to be changed.
+    ///
+    /// # Errors
+    /// `EROFS`, `ESTALE`.
+    pub(super) fn writable(&self, ino: Ino) -> Result<(Arc<Mount>, super::fs::Local), Error> {
+        let (mount, node) = self.mounts.of(ino)?;
+        if mount.is_read_only() {
+            return Err(Error::plain(Errno::EROFS));
+        }
+        Ok((mount, node))
+    }
+
+    /// Counts a lookup of a held inode, which keeps the hold if it is the first.
+    pub(super) fn remember(&self, held: Held) -> Attr {
+        let attr = held.attr.clone();
+        if self.inodes.remember(attr.ino) {
+            held.keep();
+        }
+        attr
+    }
+
     /// Finds a name, and counts one reference to what it finds, until [`Vfs::forget`].
     ///
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, `ENAMETOOLONG`, `ESTALE`.
-    pub fn lookup(&self, _caller: &Caller, _parent: Ino, _name: &OsStr) -> Result<Attr, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
+    pub fn lookup(&self, _caller: &Caller, parent: Ino, name: &OsStr) -> Result<Attr, Error> {
+        Ok(self.remember(self.step(parent, name)?))
+    }
+
+    /// Gives back `count` references that lookups counted.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        if self.inodes.forget(ino, count)
+            && let Ok((mount, node)) = self.mounts.of(ino)
+        {
+            mount.fs.put(node);
+        }
     }
 
     /// What stat(2) tells. Counts nothing.
     ///
     /// # Errors
     /// `ESTALE`.
-    pub fn getattr(&self, _ino: Ino) -> Result<Attr, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
+    pub fn getattr(&self, ino: Ino) -> Result<Attr, Error> {
+        let (mount, node) = self.mounts.of(ino)?;
+        let attr = mount.fs.getattr(node)?;
+        Ok(self.shown(&mount, attr))
     }
 
     /// Changes attributes; chown and a truncation clear the set-id bits.
     ///
     /// # Errors
     /// `EROFS`, `EISDIR`, `EINVAL`, `EFBIG`, `ENOSPC`, `ESTALE`.
-    pub fn setattr(&self, _caller: &Caller, _ino: Ino, _change: &Change) -> Result<Attr, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
+    pub fn setattr(&self, caller: &Caller, ino: Ino, change: Change) -> Result<Attr, Error> {
+        let (mount, node) = self.writable(ino)?;
+        let attr = mount.fs.setattr(caller, node, &change)?;
+        self.keep_nodes();
+        Ok(self.shown(&mount, attr))
     }
 
     /// Where a symbolic link leads.
     ///
     /// # Errors
     /// `EINVAL` for anything else; `ESTALE`.
-    pub fn readlink(&self, _ino: Ino) -> Result<OsString, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Makes a file that is no directory; counts a reference, as do the next three.
-    ///
-    /// # Errors
-    /// `EEXIST`, `ENOSPC`, `EROFS`; `EPERM` for a device unless user 0; those of lookup.
-    pub fn mknod(
-        &self,
-        _caller: &Caller,
-        _parent: Ino,
-        _name: &OsStr,
-        _make: Make,
-        _mode: u32,
-        _umask: u32,
-    ) -> Result<Attr, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Makes a directory.
-    ///
-    /// # Errors
-    /// Those of mknod; `EMLINK`.
-    pub fn mkdir(
-        &self,
-        _caller: &Caller,
-        _parent: Ino,
-        _name: &OsStr,
-        _mode: u32,
-        _umask: u32,
-    ) -> Result<Attr, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Makes a symbolic link.
-    ///
-    /// # Errors
-    /// Those of mknod; `ENAMETOOLONG`, `ENOENT` for a target too long or empty.
-    pub fn symlink(
-        &self,
-        _caller: &Caller,
-        _parent: Ino,
-        _name: &OsStr,
-        _target: &OsStr,
-    ) -> Result<Attr, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Gives an inode another name.
-    ///
-    /// # Errors
-    /// `EPERM` for a directory, `EXDEV` across mounts, `EMLINK`; those of mknod.
-    pub fn link(
-        &self,
-        _caller: &Caller,
-        _ino: Ino,
-        _parent: Ino,
-        _name: &OsStr,
-    ) -> Result<Attr, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Takes a name away; what is open under it lives on.
-    ///
-    /// # Errors
-    /// `ENOENT`, `EISDIR`, `EPERM`, `EBUSY`, `EROFS`.
-    pub fn unlink(&self, _caller: &Caller, _parent: Ino, _name: &OsStr) -> Result<(), Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Takes an empty directory away.
-    ///
-    /// # Errors
-    /// `ENOENT`, `ENOTDIR`, `ENOTEMPTY`, `EROFS`; `EBUSY` where something is mounted.
-    pub fn rmdir(&self, _caller: &Caller, _parent: Ino, _name: &OsStr) -> Result<(), Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Renames (renameat2(2)).
-    ///
-    /// # Errors
-    /// `EXDEV` across mounts, `EBUSY` for a mount point or what one is beneath, `EINVAL` into itself, `ENOTEMPTY`, `EISDIR`, `ENOTDIR`, `EEXIST`, `ENOENT`, `EROFS`.
-    pub fn rename(
-        &self,
-        _caller: &Caller,
-        _parent: Ino,
-        _name: &OsStr,
-        _to_parent: Ino,
-        _to_name: &OsStr,
-        _mode: RenameMode,
-    ) -> Result<(), Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Opens, and enters the file in the open-file table; `O_TRUNC` is obeyed here on what has a length. Leave by [`Vfs::close`].
-    ///
-    /// # Errors
-    /// `EISDIR`, `EROFS`, `ENFILE`, `ENXIO` for a FIFO or socket, `EACCES` under `/nodes`; the device's.
-    pub fn open(&self, _caller: &Caller, _ino: Ino, _flags: i32) -> Result<Arc<OpenFile>, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Opens by name, making a regular file where there is none; counts a reference.
-    ///
-    /// # Errors
-    /// Those of mknod and open; `EEXIST` with `O_EXCL`.
-    pub fn create(
-        &self,
-        _caller: &Caller,
-        _parent: Ino,
-        _name: &OsStr,
-        _mode: u32,
-        _umask: u32,
-        _flags: i32,
-    ) -> Result<(Attr, Arc<OpenFile>), Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// A handle for [`Vfs::readdir`], until [`Vfs::releasedir`].
-    ///
-    /// # Errors
-    /// `ENOTDIR`, `ENFILE`, `ESTALE`.
-    pub fn opendir(&self, _ino: Ino) -> Result<u64, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Calls `entry` for `.`, `..` and the names behind `offset` (0, or a [`DirEntry::next`]) until it says `true`: full, this one was not taken. A name that is there from first to last call comes once.
-    ///
-    /// # Errors
-    /// `EBADF`, `ENOTDIR`, `ESTALE`.
-    pub fn readdir(
-        &self,
-        _ino: Ino,
-        _handle: u64,
-        _offset: u64,
-        _entry: &mut dyn FnMut(DirEntry) -> bool,
-    ) -> Result<(), Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
+    pub fn readlink(&self, ino: Ino) -> Result<OsString, Error> {
+        let (mount, node) = self.mounts.of(ino)?;
+        mount.fs.readlink(node)
     }
 
     /// What statfs(2) tells.
     ///
     /// # Errors
     /// `ESTALE`.
-    pub fn statfs(&self, _ino: Ino) -> Result<StatFs, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
+    pub fn statfs(&self, ino: Ino) -> Result<StatFs, Error> {
+        Ok(self.mounts.of(ino)?.0.fs.statfs())
     }
 
-    /// The value of an extended attribute.
-    ///
-    /// # Errors
-    /// `ENODATA`; `EOPNOTSUPP` outside `user.`.
-    pub fn getxattr(&self, _ino: Ino, _name: &OsStr) -> Result<Vec<u8>, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
+    /// A path of an inode in the whole tree: the one it was last found by.
+    pub(super) fn path(&self, ino: Ino) -> Option<PathBuf> {
+        let (mount, node) = self.mounts.of(ino).ok()?;
+        let inside = mount.fs.path(node)?;
+        Some(mount.what.prefix.join(inside))
     }
 
-    /// Sets an extended attribute.
-    ///
-    /// # Errors
-    /// `EEXIST`, `ENODATA`, `ENOSPC`, `EPERM`, `EROFS`; `EOPNOTSUPP` outside `user.`.
-    pub fn setxattr(
-        &self,
-        _caller: &Caller,
-        _ino: Ino,
-        _name: &OsStr,
-        _value: &[u8],
-        _mode: XattrMode,
-    ) -> Result<(), Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// The names of the extended attributes, each ended by a NUL.
-    ///
-    /// # Errors
-    /// `ESTALE`.
-    pub fn listxattr(&self, _ino: Ino) -> Result<Vec<u8>, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Removes an extended attribute.
-    ///
-    /// # Errors
-    /// `ENODATA`, `EPERM`, `EROFS`; `EOPNOTSUPP` outside `user.`.
-    pub fn removexattr(&self, _caller: &Caller, _ino: Ino, _name: &OsStr) -> Result<(), Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Whether the permission bits let `caller` do it, for calls that the kernel does not check.
-    ///
-    /// # Errors
-    /// `EACCES`, `ESTALE`.
-    pub fn check(&self, _caller: &Caller, _ino: Ino, _access: Access) -> Result<(), Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// The inode of a path from the root, with nobody's permissions asked. Counts nothing.
-    ///
-    /// # Errors
-    /// `ENOENT`, `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`.
-    pub fn walk(&self, _path: &Path, _follow: Follow) -> Result<Ino, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// The same, searching only directories that `caller` may search.
-    ///
-    /// # Errors
-    /// Those of walk; `EACCES`.
-    pub fn walk_as(&self, _caller: &Caller, _path: &Path, _follow: Follow) -> Result<Ino, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// How a path becomes a device. What is missing from the tree is taken as written.
-    ///
-    /// # Errors
-    /// `ENOTDIR`, `ELOOP`, `ENAMETOOLONG`.
-    pub fn resolve(&self, _path: &Path) -> Result<Resolution, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Puts a device inode under `/dev`; what the user changed of it in an earlier life wins.
-    ///
-    /// # Errors
-    /// `EEXIST`, `EINVAL`, `ENOSPC`.
-    pub fn install_node(
-        &self,
-        _name: &str,
-        _device: Device,
-        _mode: u16,
-        _uid: u32,
-        _gid: u32,
-    ) -> Result<(), Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Takes away what [`Vfs::install_node`] put there.
-    ///
-    /// # Errors
-    /// `ENOENT`.
-    pub fn remove_node(&self, _name: &str) -> Result<(), Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Reads the file `nodes` of the state directory, and keeps it up to date from now on. Call it before the first [`Vfs::install_node`].
-    ///
-    /// # Errors
-    /// `EINVAL` in words for a file of another version or garbled; the host's.
-    pub fn load_nodes(&self, _state: &Path) -> Result<(), Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Gives back `count` references that lookups counted.
-    pub fn forget(&self, _ino: Ino, _count: u64) {}
-
-    /// Takes a file out of the open-file table and releases it.
-    pub fn close(&self, _handle: u64) {}
-
-    /// Ends a handle of [`Vfs::opendir`].
-    pub fn releasedir(&self, _handle: u64) {}
-
-    /// All device inodes, by path.
+    /// How many inodes the host's kernel knows.
     #[must_use]
-    pub fn list_nodes(&self) -> Vec<NodeLine> {
-        Vec::new()
-    }
-
-    /// Puts the reports under `/proc`.
-    pub fn set_reports(&self, _reports: Vec<Report>) {}
-
-    /// Puts `ctl` at the root.
-    pub fn set_control(&self, _control: Arc<dyn Control>) {}
-
-    /// The mount table.
-    #[must_use]
-    pub fn mounts(&self) -> Mounts<'_> {
-        Mounts { vfs: self }
+    pub fn known_inodes(&self) -> usize {
+        self.inodes.count()
     }
 }
-
-impl Mounts<'_> {
-    /// Mounts `fs` on the directory `path`.
-    ///
-    /// # Errors
-    /// `ENOENT`, `ENOTDIR`; `EBUSY` for a device or a directory in use; those of walk.
-    pub fn mount(
-        &self,
-        _fs: Arc<dyn FileSystem>,
-        _path: &Path,
-        _device: &str,
-        _kind: &str,
-        _options: &str,
-    ) -> Result<(), Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// Takes a mount away; `Later` waits up to 50 ms for a close under way.
-    ///
-    /// # Errors
-    /// `EINVAL` unless something is mounted there; `EBUSY` with open files or mounts inside.
-    pub fn umount(&self, _path: &Path, _how: Unmount) -> Result<Answer<()>, Error> {
-        Err(Error::plain(Errno::EOPNOTSUPP))
-    }
-
-    /// All mounts, by age.
-    #[must_use]
-    pub fn list(&self) -> Vec<MountLine> {
-        Vec::new()
-    }
-}
-
-/// A file system: inodes by number within it.
-pub trait FileSystem: Send + Sync {}

@@ -1,0 +1,127 @@
+//! Bad input: each is refused in words, exit 1, and nothing has changed.
+
+use crate::house::House;
+use crate::{Check, check};
+
+pub const CHECKS: &[Check] = &[
+    check("machine_files_with_a_wrong_word", &[], machine_files),
+    check("settings_with_a_wrong_word", &[], settings),
+    check("state_directories_that_cannot_be", &[], state_directories),
+    check("mount_points_that_cannot_be", &[], mount_points),
+    check("garbage_to_ctl", &[], garbage_to_ctl),
+    check("wrong_command_lines_exit_2", &[], command_lines),
+    check("no_machine_to_talk_to", &[], no_machine),
+];
+
+fn machine_files() {
+    let h = House::unmounted(&[]);
+    let cases = [
+        (
+            "[[disk]]\nname = \"sd0\"\nsise = \"64M\"\n",
+            "m.toml:3: unknown key \"sise\", did you mean \"size\"?",
+        ),
+        ("[[disk]]\nname = \"sd0\"\nsize = \"64Q\"\n", "m.toml:3:"),
+        ("[[disk]]\nname = \"sd0\"\nsize = \"1000\"\n", "m.toml:3:"),
+        ("[[disk]]\nname = \"sd0\"\nsize = true\n", "m.toml:3:"),
+        ("[[disk]]\nname = \"sd0\"\n[[disk]]\nname = \"sd0\"\n", "m.toml:4:"),
+        ("[[dsik]]\nname = \"sd0\"\n", "m.toml:1:"),
+        ("[[disk]]\nname = \"xx0\"\n", "m.toml:2:"),
+        (
+            "[[disk]]\nname = \"sd0\"\nport = 0x300\n[[disk]]\nname = \"sd1\"\nport = 0x304\n",
+            "port",
+        ),
+        ("[[disk]\n", "m.toml:1"),
+        ("[cache]\nsize = \"lots\"\n", "m.toml:2:"),
+    ];
+    for (text, words) in cases {
+        std::fs::write(h.scratch().join("m.toml"), text).expect("a machine file");
+        let said = h.try_sh("cd $T; spindle mount $M --state $S --machine m.toml");
+        assert!(said.status == 1, "{text}: {said:?}");
+        assert!(said.err.starts_with("spindle: ") && said.err.contains(words), "{text}: {said:?}");
+        h.sh("! mountpoint -q $M");
+    }
+    for script in ["--machine $T/none.toml", "--machine $T", "--machine /dev/null/x"] {
+        let said = h.try_sh(&format!("spindle mount $M --state $S {script}"));
+        assert!(said.status == 1 && said.err.starts_with("spindle: "), "{said:?}");
+    }
+}
+
+fn settings() {
+    let h = House::unmounted(&[]);
+    for (setting, word) in [
+        ("cache.sise=1M", "size"),
+        ("sd0.sise=1M", "size"),
+        ("cache.size", "="),
+        ("sd9.size=1M", "sd9"),
+    ] {
+        let said = h.try_sh(&format!("spindle mount $M --state $S --set {setting}"));
+        assert!(said.status == 1 && said.err.contains(word), "{setting}: {said:?}");
+    }
+    for disk in ["sd5", "sd5=", "sd5=$T/none.img", "sd0=$T/x", "5=x"] {
+        let said = h.try_sh(&format!("spindle mount $M --state $S --disk {disk}"));
+        assert!(said.status == 1 && said.err.starts_with("spindle: "), "{disk}: {said:?}");
+    }
+}
+
+fn state_directories() {
+    let h = House::unmounted(&[]);
+    h.sh("echo x > $T/file");
+    for state in ["$T/file", "/proc/nothing", "/dev/null/x"] {
+        let said = h.try_sh(&format!("spindle mount $M --state {state}"));
+        assert!(said.status == 1 && said.err.starts_with("spindle: "), "{state}: {said:?}");
+        h.sh("! mountpoint -q $M");
+    }
+    h.sh("mkdir $T/old; echo 'spindle state 99' > $T/old/version");
+    let said = h.try_sh("spindle mount $M --state $T/old");
+    assert!(said.status == 1 && said.err.contains("version"), "{said:?}");
+}
+
+fn mount_points() {
+    let h = House::new();
+    h.sh("echo x > $T/file");
+    for place in ["$T/file", "$M", "/proc/nothing/here"] {
+        let said = h.try_sh(&format!("spindle mount {place} --state $T/s2"));
+        assert!(said.status == 1 && said.err.starts_with("spindle: "), "{place}: {said:?}");
+    }
+    h.sh("ls $M/dev/sd0; [ $(spindle list | grep -c $M) = 1 ]");
+}
+
+fn garbage_to_ctl() {
+    let h = House::new();
+    let before = h.text("proc/mounts");
+    let error = h.refused("frobnicate now");
+    assert!(error.contains("no such command: frobnicate"), "{error}");
+    assert!(h.refused("puase sd0").contains("did you mean pause?"));
+    assert!(h.refused("pause").contains("pause DEV"));
+    assert!(h.refused("pause sd7").contains("sd7"));
+    for script in [
+        "printf 'pa\\0use sd0\\n' > $M/ctl",
+        "head -c 1M /dev/zero | tr '\\0' x > $M/ctl",
+        "head -c 1000 /dev/urandom > $M/ctl",
+        "echo 'pause \"sd0' > $M/ctl",
+        "echo frob > $M/ctl",
+    ] {
+        let said = h.try_sh(script);
+        assert!(said.status != 0, "{script}: {said:?}");
+    }
+    assert!(h.text("ctl").contains("no such command: frob"), "{}", h.text("ctl"));
+    assert_eq!(h.text("proc/mounts"), before);
+    h.sh("spindle --at $M status | grep sd0 | grep -q idle");
+}
+
+fn command_lines() {
+    let h = House::unmounted(&[]);
+    for script in ["spindle", "spindle mont $M", "spindle mount", "spindle mount $M --time dali"] {
+        let said = h.try_sh(script);
+        assert!(said.status == 2, "{script}: {said:?}");
+    }
+    h.sh("spindle --help >/dev/null; spindle mount --help | grep -qi example
+          spindle mount --print-machine > $T/m.toml; grep -q sd0 $T/m.toml
+          spindle completions bash >/dev/null; spindle man | grep -q SPINDLE");
+}
+
+fn no_machine() {
+    let h = House::unmounted(&[]);
+    let said = h.try_sh("spindle --at $T status");
+    assert!(said.status == 1 && said.err.starts_with("spindle: "), "{said:?}");
+}

@@ -1,0 +1,158 @@
+//! Mounting, unmounting, dying and coming back.
+
+use crate::house::House;
+use crate::{Check, check};
+
+pub const CHECKS: &[Check] = &[
+    check("ns_01_sigterm_writes_everything_and_unmounts", &[], sigterm),
+    check("ns_01_fusermount_unmounts_and_the_daemon_ends", &["fusermount3"], fusermount),
+    check("umount_all_and_list", &[], umount_all),
+    check("a_killed_daemon_is_followed_by_a_new_one", &[], killed),
+    check("two_daemons_cannot_share_a_state_directory", &[], shared_state),
+    check("the_daemon_keeps_nothing_of_its_caller", &[], descriptors),
+    check("a_disk_on_an_existing_image", &[], existing_image),
+    check("in_a_user_name_space_without_fusermount", &["unshare"], user_name_space),
+    check("an_ordinary_users_life", &["root", "setpriv", "unshare", "fusermount3"], ordinary_user),
+    check("foreground_logs_to_stderr", &["timeout"], foreground),
+    check("kd_01_an_idle_daemon_costs_nothing", &[], idle),
+];
+
+fn sigterm() {
+    for signal in ["TERM", "INT"] {
+        let h = House::new();
+        h.sh("printf Z | dd of=$M/dev/sd0 bs=1 seek=9000 conv=notrunc status=none");
+        let pid = h.pid();
+        h.sh(&format!("kill -{signal} {pid}"));
+        h.await_end(pid);
+        h.sh("! mountpoint -q $M; [ -z \"$(ls $M)\" ]");
+        assert_eq!(h.sh("dd if=$S/sd0.img bs=1 skip=9000 count=1 status=none"), "Z");
+    }
+}
+
+fn fusermount() {
+    let h = House::new();
+    h.sh("printf Z | dd of=$M/dev/sd0 bs=1 seek=9000 conv=notrunc status=none");
+    let pid = h.pid();
+    h.sh(
+        "exec 6<$M/dev/sd0; ! fusermount3 -u $M 2>/dev/null; exec 6<&-
+          for i in $(seq 100); do fusermount3 -u $M 2>/dev/null && break; done; ! mountpoint -q $M",
+    );
+    h.await_end(pid);
+    assert_eq!(h.sh("dd if=$S/sd0.img bs=1 skip=9000 count=1 status=none"), "Z");
+}
+
+fn umount_all() {
+    let h = House::new();
+    let list = h.sh("spindle list");
+    assert!(list.contains(&h.tree().display().to_string()), "{list}");
+    assert!(list.contains(&h.pid().to_string()), "{list}");
+    let json = h.sh("spindle list --json");
+    assert!(json.contains("\"mountpoint\""), "{json}");
+    h.umount();
+    h.sh("! spindle list | grep -q \"$M\"");
+    let said = h.try_sh("spindle umount $M");
+    assert!(said.status == 1 && said.err.starts_with("spindle: "), "{said:?}");
+}
+
+fn killed() {
+    let h = House::new();
+    h.sh("echo synced | dd of=$M/dev/sd0 conv=notrunc,fsync status=none");
+    h.kill();
+    let said = h.try_sh("ls $M");
+    assert!(said.err.contains("not connected"), "{said:?}");
+    h.mount();
+    assert_eq!(h.sh("head -c 6 $M/dev/sd0"), "synced");
+}
+
+fn shared_state() {
+    let h = House::new();
+    let said = h.try_sh("spindle mount $T/other --state $S");
+    assert!(said.status == 1, "{said:?}");
+    assert!(said.err.contains(&format!("state in use by pid {}", h.pid())), "{said:?}");
+    h.sh("! mountpoint -q $T/other; ls $M/dev/sd0");
+}
+
+fn descriptors() {
+    let h = House::unmounted(&[]);
+    h.sh("exec 9> $T/kept; spindle mount $M --state $S");
+    let open = h.sh(&format!("ls -l /proc/{}/fd", h.pid()));
+    assert!(!open.contains("kept") && !open.contains("pipe:"), "{open}");
+    let cwd = h.sh(&format!("readlink /proc/{}/cwd", h.pid()));
+    assert_eq!(cwd, "/");
+}
+
+fn existing_image() {
+    let h = House::unmounted(&[]);
+    h.sh("truncate -s 3M $T/my.img; printf MINE | dd of=$T/my.img conv=notrunc status=none
+          cd $T; spindle mount $M --state $S --disk sd5=my.img --disk sd6=$T/my2.img,ro && exit 1
+          truncate -s 1M $T/my2.img
+          spindle mount $M --state $S --disk sd5=my.img --disk sd6=$T/my2.img,ro
+          [ $(head -c 4 $M/dev/sd5) = MINE ]; [ $(stat -c %s $M/dev/sd5) = $((3<<20)) ]
+          printf YOUR | dd of=$M/dev/sd5 conv=notrunc,fsync status=none
+          [ $(head -c 4 my.img) = YOUR ]");
+    let said = h.try_sh("printf x | dd of=$M/dev/sd6 conv=notrunc");
+    assert!(said.err.contains("Read-only file system"), "{said:?}");
+}
+
+fn user_name_space() {
+    let h = House::unmounted(&[]);
+    let said = h.try_sh("unshare -Urm true");
+    if said.status != 0 {
+        eprintln!("no user name spaces here: {}", said.err);
+        return;
+    }
+    h.sh("unshare -Urm bash -c '
+            set -e; export FUSERMOUNT_PATH=/nonexistent
+            spindle mount $M --state $S; printf U | dd of=$M/dev/sd0 conv=notrunc status=none
+            [ $(head -c 1 $M/dev/sd0) = U ]; spindle umount $M'
+          [ $(head -c 1 $S/sd0.img) = U ]");
+}
+
+fn ordinary_user() {
+    // A mount name space of our own, in which /dev/fuse is open to all, leaves the host as it is.
+    let h = House::unmounted(&[]);
+    h.sh("mkdir -p $T/home $T/bin; cp $(command -v spindle) $T/bin/; chmod -R a+rX $T; chmod 755 $T
+          chown 65534:65534 $T/home
+          unshare -m bash -c '
+            set -euo pipefail
+            mount -t tmpfs -o dev none $T/bin2 2>/dev/null || { mkdir $T/bin2; mount -t tmpfs none $T/bin2; }
+            mknod -m 666 $T/bin2/fuse c 10 229; mount --bind $T/bin2/fuse /dev/fuse
+            export HOME=$T/home PATH=$T/bin:$PATH; unset M S
+            setpriv --reuid 65534 --regid 65534 --clear-groups bash -euo pipefail -c \"
+              cd \\$HOME; spindle mount io; spindle list | grep -q io; spindle status | grep -q sd0
+              grep -q fuse.spindle /proc/mounts
+              echo me | dd of=io/dev/sd0 conv=notrunc,fsync status=none; [ \\$(head -c 2 io/dev/sd0) = me ]
+              [ \\$(stat -c %u io/dev/sd0) = 65534 ]
+              kill -9 \\$(cat .local/state/spindle/default/pid); while kill -0 \\$(cat .local/state/spindle/default/pid) 2>/dev/null; do :; done
+              spindle mount io; [ \\$(head -c 2 io/dev/sd0) = me ]; spindle umount io
+              ! grep -q fuse.spindle /proc/mounts\"'");
+}
+
+fn foreground() {
+    let h = House::unmounted(&[]);
+    let said = h.try_sh(
+        "timeout -s INT 5 spindle mount $M --state $S --foreground 2>$T/err & job=$!
+         for i in $(seq 500); do mountpoint -q $M && break; read -t 0.01 <> <(:) || true; done
+         mountpoint -q $M; kill -INT $(cat $S/pid); wait $job; cat $T/err",
+    );
+    assert!(said.status == 0 && !said.out.is_empty(), "{said:?}");
+    h.sh("! mountpoint -q $M");
+}
+
+fn idle() {
+    let h = House::new();
+    h.sh("ls $M/dev >/dev/null; spindle --at $M status >/dev/null");
+    let pid = h.pid();
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
+        let rest = stat.rsplit(')').next().expect("fields").to_owned();
+        let fields: Vec<u64> = rest.split_whitespace().filter_map(|f| f.parse().ok()).collect();
+        fields[10] + fields[11] // utime and stime: fields 14 and 15 of proc(5), 11 behind the state
+    };
+    let before = ticks();
+    std::thread::sleep(std::time::Duration::from_secs(10));
+    let used = ticks() - before;
+    assert!(used <= 1, "an idle daemon used {used} ticks of processor in 10 s");
+    let rss = h.sh(&format!("awk '/VmRSS/{{print $2}}' /proc/{pid}/status"));
+    assert!(rss.parse::<u64>().unwrap() < 20 * 1024, "{rss} KiB resident");
+}

@@ -1,0 +1,84 @@
+//! Checks on real mounts, with the tools a user would use; each names the row it proves.
+//!
+//! A check that cannot run here (no `/dev/fuse`, a tool missing, not root) is reported as ignored,
+//! with the reason, never as passed. If you add something to Spindle, its check goes in the room
+//! whose sentence fits:
+
+#![allow(missing_docs)] // rooms of a test are read here, not in rustdoc
+#![allow(clippy::disallowed_methods)] // a black-box test waits by the host's clock
+
+/// Blocks: bytes through the cache, whole disks, real file systems and partition tables.
+mod block;
+/// The buffer cache as seen from outside: what is read once, what is written when.
+mod cache;
+/// Crashes: the daemon is killed at random moments, and nothing that was promised is lost.
+mod crash;
+/// A machine of one's own for one check.
+mod house;
+/// Bad input: refused in words, nothing changed.
+mod input;
+/// Mounting, unmounting, dying and coming back.
+mod life;
+/// Names: the tree, mounts, nodes, numbers.
+mod names;
+/// Queues and errors: requests held, ordered, retried, failed and told.
+mod queues;
+/// What the reports say.
+mod reports;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// A check: its name, what it needs, and itself.
+pub struct Check {
+    name: &'static str,
+    needs: &'static [&'static str],
+    run: fn(),
+}
+
+/// A check that needs these tools; the tool `root` means: to be root.
+pub const fn check(name: &'static str, needs: &'static [&'static str], run: fn()) -> Check {
+    Check { name, needs, run }
+}
+
+fn trial(room: &str, check: &Check, cannot_mount: Option<&String>) -> Trial {
+    let lacks = check.needs.iter().find(|&&need| match need {
+        "root" => !house::is_root(),
+        tool => !house::has(tool),
+    });
+    let reason = cannot_mount.cloned().or_else(|| lacks.map(|tool| format!("needs {tool}")));
+    let name = format!("{room}::{}", check.name);
+    let run = check.run;
+    if let Some(reason) = &reason {
+        eprintln!("skipped {name}: {reason}");
+    }
+    let body = move || {
+        run();
+        Ok(())
+    };
+    Trial::test(name, body).with_ignored_flag(reason.is_some())
+}
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = arguments.test_threads.or(Some(2)); // each check is a daemon or two
+    let cannot_mount = house::cannot_mount();
+    if let Some(reason) = &cannot_mount {
+        eprintln!("NOTHING IS MOUNTED HERE: {reason}; every check on a mount is skipped");
+    }
+    let rooms: [(&str, &[Check]); 8] = [
+        ("block", block::CHECKS),
+        ("cache", cache::CHECKS),
+        ("crash", crash::CHECKS),
+        ("input", input::CHECKS),
+        ("life", life::CHECKS),
+        ("names", names::CHECKS),
+        ("queues", queues::CHECKS),
+        ("reports", reports::CHECKS),
+    ];
+    let trials = rooms
+        .iter()
+        .flat_map(|(room, checks)| checks.iter().map(move |check| (room, check)))
+        .map(|(room, check)| trial(room, check, cannot_mount.as_ref()))
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit();
+}

@@ -1,0 +1,264 @@
+//! Queues and errors: requests held, ordered, retried, failed and told.
+
+use crate::house::{House, wait_for};
+use crate::{Check, check};
+
+pub const CHECKS: &[Check] = &[
+    check("sc_01_the_arm_is_spared", &[], spared_arm),
+    check("sc_03_a_held_queue_shows_who_waits", &[], held_queue),
+    check("a_reader_of_a_held_disk_can_be_killed", &[], killable),
+    check("schedulers_are_chosen_at_run_time", &[], choosing),
+    check("er_01_transient_failures_are_tried_again", &[], transient),
+    check("er_02_a_broken_unit_fails_fast_until_repaired", &[], broken),
+    check("er_02_a_panicking_driver_fails_its_request_only", &[], panicking),
+    check("er_02_a_silent_controller_is_not_waited_for", &[], silent),
+    check("er_05_a_failed_delayed_write_is_not_swallowed", &[], failed_delayed_write),
+    check("a_medium_error_fails_its_blocks_only", &[], medium_error),
+    check("hw_04_bad_sectors_go_to_spares", &[], bad_sectors),
+    check("a_full_host_disk_is_told", &["root", "mount"], full_host),
+    check("kd_04_a_hit_takes_the_short_path", &[], short_path),
+    check("virtual_time_does_not_sleep", &[], virtual_time),
+];
+
+fn queue_length(h: &House, disk: &str) -> usize {
+    h.text("proc/queues").lines().filter(|line| line.starts_with(&format!("{disk} "))).count()
+}
+
+fn retries(h: &House, disk: &str) -> u64 {
+    let text = h.text("proc/errors");
+    let found = text.lines().find_map(|line| line.strip_prefix(&format!("{disk} retries ")));
+    found.unwrap_or_else(|| panic!("{text}")).parse().expect("a number")
+}
+
+fn state_of(h: &House, disk: &str) -> String {
+    let text = h.text("proc/status");
+    let line = text.lines().find(|line| line.starts_with(&format!("{disk} "))).expect("a line");
+    line.split_whitespace().nth(5).expect("a state").to_owned()
+}
+
+/// Starts raw reads of these sectors of hd0, each in its own process and queued in this order.
+fn queue_reads(h: &House, sectors: &[u64]) -> String {
+    let mut script = String::from("ctl pause hd0 >/dev/null; ctl trace on >/dev/null\n");
+    for (n, sector) in sectors.iter().enumerate() {
+        script.push_str(&format!(
+            "dd if=$M/dev/rhd0 of=/dev/null bs=512 skip={sector} count=1 status=none &
+             for i in $(seq 1000); do [ $(grep -c ^hd0 $M/proc/queues) = {} ] && break; done\n",
+            n + 1
+        ));
+    }
+    script.push_str("ctl resume hd0 >/dev/null; wait; grep ' dispatch ' $M/proc/trace");
+    h.sh(&script)
+}
+
+fn dispatched(trace: &str) -> Vec<u64> {
+    let sector = |line: &str| {
+        let rest = line.split("sector=").nth(1).expect("a sector");
+        rest.split(' ').next().expect("a number").parse().expect("a number")
+    };
+    trace.lines().map(sector).collect()
+}
+
+fn spared_arm() {
+    let (end, beginning, middle) = (32_000, 100, 16_000);
+    for (scheduler, order) in
+        [("clook", [beginning, middle, end]), ("fifo", [end, beginning, middle])]
+    {
+        let h = House::new();
+        h.sh("dd if=$M/dev/rhd0 of=/dev/null bs=512 count=1 status=none");
+        h.ctl(&format!("set hd0.scheduler {scheduler}"));
+        let trace = queue_reads(&h, &[end, beginning, middle]);
+        assert_eq!(dispatched(&trace), order, "{scheduler}: {trace}");
+    }
+}
+
+fn held_queue() {
+    let h = House::new();
+    h.ctl("cache drop");
+    h.ctl("pause sd0");
+    h.sh("for i in 1 2 3 4 5; do
+            (dd if=$M/dev/sd0 bs=4096 skip=$((i*100)) count=1 status=none > $T/out$i) & done
+          for i in 1 2; do dd if=$M/dev/sd1 of=/dev/null bs=4096 skip=$((i*50)) count=1 status=none; done
+          for i in $(seq 2000); do [ $(grep -c ^sd0 $M/proc/queues) = 5 ] && break; done
+          grep ^sd0 $M/proc/queues > $T/queue; ls $M/dev >/dev/null
+          grep ^sd0 $M/proc/status > $T/status; ctl resume sd0; wait
+          for i in 1 2 3 4 5; do [ $(stat -c %s $T/out$i) = 4096 ]; done");
+    let queue = h.sh("cat $T/queue");
+    assert_eq!(queue.lines().count(), 5, "{queue}");
+    assert!(queue.lines().all(|l| l.contains("read block=") && l.contains("pid=")), "{queue}");
+    let status = h.sh("cat $T/status");
+    assert!(status.contains(" paused ") && status.contains("queue=5"), "{status}");
+    assert_eq!((queue_length(&h, "sd0"), state_of(&h, "sd0")), (0, "idle".into()));
+}
+
+fn killable() {
+    let h = House::new();
+    h.ctl("cache drop");
+    h.ctl("pause sd0");
+    for signal in ["TERM", "KILL", "INT"] {
+        h.sh(&format!(
+            "dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=9 count=1 status=none & p=$!
+             for i in $(seq 2000); do [ $(grep -c ^sd0 $M/proc/queues) -ge 1 ] && break; done
+             a=$(date +%s%N); kill -{signal} $p; wait $p || true; b=$(date +%s%N)
+             [ $((b-a)) -lt 500000000 ]"
+        ));
+    }
+    let said = h.try_sh("timeout 1 dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=77 count=1");
+    assert_eq!(said.status, 124, "{said:?}");
+    h.sh("dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=99 count=1 2>/dev/null & p=$!
+          for i in $(seq 2000); do [ $(grep -c ^sd0 $M/proc/queues) -ge 1 ] && break; done
+          a=$(date +%s%N); spindle umount $M; b=$(date +%s%N); [ $((b-a)) -lt 3000000000 ]");
+}
+
+fn choosing() {
+    let h = House::new();
+    for scheduler in ["fifo", "sstf", "scan", "clook", "deadline"] {
+        h.ctl(&format!("set sd0.scheduler {scheduler}"));
+        assert_eq!(h.ctl("get sd0.scheduler"), scheduler);
+        h.sh("dd if=$M/dev/rsd0 of=/dev/null bs=1M count=4 status=none");
+    }
+    let words = h.refused("set sd0.scheduler elevator");
+    assert!(words.contains("clook"), "{words}");
+    assert!(h.refused("set sd0.shceduler fifo").contains("scheduler"));
+    assert!(h.refused("set sd9.scheduler fifo").contains("sd9"));
+}
+
+fn transient() {
+    let h = House::new();
+    h.sh("tr '\\0' T < /dev/zero | head -c 512 | dd of=$M/dev/sd0 seek=50 conv=notrunc,fsync status=none
+          ctl cache drop >/dev/null");
+    h.ctl("fault add t on sd0 op=read block=50 do transient 2");
+    let before = retries(&h, "sd0");
+    assert_eq!(h.sh("dd if=$M/dev/sd0 skip=50 count=1 status=none | head -c 1"), "T");
+    assert_eq!(retries(&h, "sd0"), before + 2);
+    h.ctl("fault clear");
+    h.ctl("cache drop");
+    h.ctl("fault add t on sd0 op=read block=50 do transient 100");
+    let before = retries(&h, "sd0");
+    let said = h.try_sh("dd if=$M/dev/rsd0 skip=50 count=1");
+    assert!(said.err.contains("Input/output error"), "{said:?}");
+    let tries = retries(&h, "sd0") - before;
+    assert!((4..=5).contains(&tries), "{tries} retries, five tries in all");
+}
+
+fn broken() {
+    let h = House::new();
+    h.sh("dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=3 count=1 status=none");
+    h.ctl("fault add p on sd0 do permanent");
+    let said = h.try_sh("dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=2000 count=1");
+    assert!(said.err.contains("Input/output error"), "{said:?}");
+    assert_eq!(state_of(&h, "sd0"), "not-functioning");
+    h.sh("a=$(date +%s%N)
+          for i in $(seq 20); do ! dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=3000 count=1 2>/dev/null; done
+          b=$(date +%s%N); [ $((b-a)) -lt 2000000000 ]
+          dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=3 count=1 status=none
+          dd if=$M/dev/sd1 of=/dev/null bs=4096 count=1 status=none; ls $M/spool");
+    h.ctl("fault clear sd0");
+    h.ctl("repair sd0");
+    assert_eq!(state_of(&h, "sd0"), "idle");
+    h.sh("dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=2000 count=1 status=none");
+}
+
+fn panicking() {
+    let h = House::new();
+    h.ctl("fault add p on sd0 op=read block=800-807 when=1 do panic");
+    let said = h.try_sh("dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=100 count=1");
+    assert!(said.err.contains("Input/output error"), "{said:?}");
+    h.sh("[ -d /proc/$(cat $S/pid) ]; ctl fault clear; ctl repair sd0
+          dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=100 count=1 status=none");
+}
+
+fn silent() {
+    let h = House::with(&["--set", "sd0.timeout=200ms"]);
+    h.ctl("fault add h on sd0 op=read block=800-807 do hang");
+    let said = h.try_sh("timeout 20 dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=100 count=1");
+    assert!(said.err.contains("Input/output error"), "{said:?}");
+    assert_eq!(state_of(&h, "sd0"), "not-functioning");
+    h.sh("ctl fault clear; ctl repair sd0; dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=100 count=1");
+}
+
+fn failed_delayed_write() {
+    let h = House::with(&["--set", "cache.flush_age=1000s"]);
+    h.ctl("fault add w on sd0 op=write block=8-15 do error EIO");
+    let said = h.try_sh(
+        "exec 5<>$M/dev/sd0 6<>$M/dev/sd0
+         printf W | dd of=$M/dev/sd0 bs=1 seek=4096 conv=notrunc status=none
+         ! sync $M/dev/sd0 2>$T/first; ! python3 -c 'import os; os.fsync(5)' 2>$T/five
+         ! python3 -c 'import os; os.fsync(6)' 2>$T/six
+         cat $T/first $T/five $T/six",
+    );
+    assert!(said.out.matches("Input/output error").count() >= 2, "{said:?}");
+    let dirty = h.sh("val dirty bufcache");
+    assert_eq!(dirty, "1", "the only copy stays");
+    let errors = h.text("proc/errors");
+    assert!(errors.lines().any(|l| l.starts_with("sd0") && l.contains("block")), "{errors}");
+    let log = h.log();
+    assert!(log.contains("WARN") && log.contains("sd0"), "{log}");
+    h.ctl("fault clear");
+    h.sh("sync $M/dev/sd0 || sync $M/dev/sd0
+          [ \"$(tail -c +4097 $S/sd0.img | head -c 1)\" = W ]; [ $(val dirty bufcache) = 0 ]");
+}
+
+fn medium_error() {
+    let h = House::new();
+    h.sh("head -c 1M /dev/urandom > $T/f; dd if=$T/f of=$M/dev/sd0 conv=notrunc,fsync bs=64k status=none
+          ctl cache drop");
+    h.ctl("fault add m on sd0 op=read block=800 do error EIO sense=3/11/00");
+    let said = h.try_sh("dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=100 count=1");
+    assert!(said.err.contains("Input/output error"), "{said:?}");
+    assert_eq!(state_of(&h, "sd0"), "idle");
+    h.sh("cmp -n $((100*4096)) $T/f $M/dev/sd0
+          cmp <(tail -c +$((101*4096+1)) $T/f) <(tail -c +$((101*4096+1)) $M/dev/sd0 | head -c $(((256-101)*4096)))");
+    assert!(h.text("proc/errors").contains("3/11/00"), "{}", h.text("proc/errors"));
+}
+
+fn bad_sectors() {
+    let h = House::with(&["--set", "sd0.spares=2"]);
+    h.ctl("fault add b on sd0 block=100-101 do badsector");
+    h.sh("tr '\\0' B < /dev/zero | head -c 512 > $T/b
+          dd if=$T/b of=$M/dev/rsd0 seek=100 conv=notrunc status=none
+          dd if=$M/dev/rsd0 skip=100 count=1 status=none | cmp - $T/b
+          [ $(tail -c +51201 $S/sd0.img | head -c 512 | tr -d '\\0' | wc -c) = 0 ]
+          dd if=$T/b of=$M/dev/rsd0 seek=101 conv=notrunc status=none");
+    h.ctl("fault add c on sd0 block=102 do badsector");
+    let said = h.try_sh("dd if=$T/b of=$M/dev/rsd0 seek=102 conv=notrunc");
+    assert!(said.err.contains("Input/output error"), "{said:?}");
+}
+
+fn full_host() {
+    let h = House::unmounted(&[]);
+    h.sh("mkdir $S; mount -t tmpfs -o size=8M none $S");
+    let said = h.try_sh(
+        "trap 'spindle umount $M >/dev/null 2>&1 || true; umount $S' EXIT
+         spindle mount $M --state $S --set cache.size=4M
+         dd if=/dev/urandom of=$M/dev/sd0 bs=1M count=32 conv=notrunc,fsync",
+    );
+    let told = said.err.contains("No space left") || said.err.contains("Input/output error");
+    assert!(said.status != 0 && told, "{said:?}");
+}
+
+fn short_path() {
+    let h = House::new();
+    h.sh("dd if=$M/dev/sd0 of=/dev/null bs=512 skip=777 count=1 status=none");
+    h.ctl("pause sd0");
+    h.ctl("trace on");
+    h.ctl("trace clear");
+    h.sh("dd if=$M/dev/sd0 of=/dev/null bs=512 skip=777 count=1 status=none");
+    let trace = h.text("proc/trace");
+    assert!(trace.contains("cache hit"), "{trace}");
+    for word in ["queue insert", "dispatch", "raise"] {
+        assert!(!trace.contains(word), "a hit needs no {word}: {trace}");
+    }
+}
+
+fn virtual_time() {
+    let h = House::with(&["--time", "virtual"]);
+    let begun = std::time::Instant::now();
+    h.sh("for i in $(seq 0 199); do echo $((i*7919%4096)); done | while read b; do
+            dd if=$M/dev/rhd0 of=/dev/null bs=4096 skip=$b count=1 status=none; done");
+    let stats = h.text("proc/diskstats");
+    let line = stats.lines().find(|line| line.contains(" hd0 ")).expect("hd0");
+    let busy: u64 = line.split_whitespace().nth(6).expect("ms reading").parse().expect("a number");
+    assert!(busy > 800, "200 random reads take {busy} ms of the machine's time");
+    eprintln!("{busy} ms of machine time in {:?}", begun.elapsed());
+    wait_for("hd0 to be idle", || state_of(&h, "hd0") == "idle");
+}

@@ -1,0 +1,285 @@
+//! A disk as the kernel half sees it: its unit, its cache, its partitions, who has it open.
+
+use crate::cache::CachedDevice;
+use crate::error::{Errno, Error};
+use crate::file::{Answer, Seek};
+use crate::partition::{self, Partition};
+use crate::raw;
+use crate::sync::{Arc, Mutex, RwLock};
+use devices::engine::Engine;
+use devices::{BlockDevice, Geometry, Interrupt, Origin, Request, SECTOR_SIZE, Sector};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The part of a disk that a node shows, in bytes from the start of the unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// First byte.
+    pub start: u64,
+    /// How many.
+    pub len: u64,
+}
+
+impl Window {
+    /// How much of `len` bytes at `at` lies inside.
+    #[must_use]
+    pub fn clip(self, at: u64, len: usize) -> usize {
+        let room = self.len.saturating_sub(at);
+        usize::try_from(room).map_or(len, |room| room.min(len))
+    }
+
+    /// The same for a write, which may not begin at the end.
+    ///
+    /// # Errors
+    /// `ENOSPC` at or past the end.
+    pub fn clip_write(self, name: &str, at: u64, len: usize) -> Result<usize, Error> {
+        match self.clip(at, len) {
+            0 if len > 0 => {
+                let words = format!("{name}: a write at {at}, past the end at {}", self.len);
+                Err(Error::new(Errno::ENOSPC, words))
+            }
+            len => Ok(len),
+        }
+    }
+}
+
+/// Called when the partitions of a disk were read again: the nodes follow.
+pub type OnRescan = Box<dyn Fn(&Disk) + Send + Sync>;
+
+/// See the head of this file.
+pub struct Disk {
+    /// Name of its node: `sd0`.
+    pub name: String,
+    /// Its unit of the block switch.
+    pub unit: Arc<dyn BlockDevice>,
+    /// Its blocks in the cache; every partition shares them.
+    pub cached: Arc<CachedDevice>,
+    /// The machine's engine: who waits for the unit turns it.
+    pub engine: Arc<Engine>,
+    /// Partitions it may have: 15, or none for a unit of one minor.
+    pub partitions_max: u32,
+    partitions: RwLock<Vec<Partition>>,
+    /// Open handles, by partition; 0 is the whole disk.
+    opens: Mutex<Vec<u32>>,
+    /// A write has hit the partition table since it was read.
+    is_table_touched: AtomicBool,
+    on_rescan: RwLock<Option<OnRescan>>,
+}
+
+impl Disk {
+    /// A disk without partitions; [`Disk::rescan`] finds them.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        unit: Arc<dyn BlockDevice>,
+        cached: Arc<CachedDevice>,
+        engine: Arc<Engine>,
+        partitions_max: u32,
+    ) -> Disk {
+        Disk {
+            name: name.to_owned(),
+            unit,
+            cached,
+            engine,
+            partitions_max,
+            partitions: RwLock::default(),
+            opens: Mutex::new(vec![0; partitions_max as usize + 1]),
+            is_table_touched: AtomicBool::new(false),
+            on_rescan: RwLock::new(None),
+        }
+    }
+
+    /// Size and nature.
+    ///
+    /// # Errors
+    /// `ENXIO` when the unit is absent.
+    pub fn geometry(&self) -> Result<Geometry, Error> {
+        self.unit.geometry().map_err(|error| Error::device(&self.name, error.into()))
+    }
+
+    /// What the node of partition `part` shows; 0 is the whole disk.
+    #[must_use]
+    pub fn window(&self, part: u32) -> Option<Window> {
+        if part == 0 {
+            return Some(Window { start: 0, len: self.unit.geometry().ok()?.bytes() });
+        }
+        let partitions = self.partitions.read();
+        let found = partitions.iter().find(|partition| partition.number == part)?;
+        let sector = SECTOR_SIZE as u64;
+        Some(Window { start: found.start_sector * sector, len: found.sectors * sector })
+    }
+
+    /// The partitions found last.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<Partition> {
+        self.partitions.read().clone()
+    }
+
+    /// Who is told when the partitions were read again.
+    pub fn set_on_rescan(&self, hook: OnRescan) {
+        *self.on_rescan.write() = Some(hook);
+    }
+
+    /// Reads the partition table again, through the cache, and tells who follows it. An open
+    /// partition keeps the range it had.
+    ///
+    /// # Errors
+    /// The device's; the partitions stay as they were.
+    pub fn rescan(&self, interrupt: &Interrupt) -> Result<(), Error> {
+        self.is_table_touched.store(false, Ordering::Release);
+        if self.partitions_max == 0 {
+            return Ok(());
+        }
+        let source = TableSource { disk: self, interrupt };
+        let mut found = partition::read(&source, &self.geometry()?)?;
+        found.retain(|partition| partition.number <= self.partitions_max);
+        log::info!(target: "spec", "{}: {} partitions", self.name, found.len());
+        *self.partitions.write() = found;
+        if let Some(hook) = &*self.on_rescan.read() {
+            hook(self);
+        }
+        Ok(())
+    }
+
+    /// Notes that `len` bytes at `at` of the unit are written through the node of `part`.
+    pub fn note_write(&self, part: u32, at: u64, len: u64) {
+        let Some(whole) = self.window(0) else { return };
+        if part == 0 && partition::touches_table(at, len, whole.len) {
+            self.is_table_touched.store(true, Ordering::Release);
+        }
+    }
+
+    /// Reads the table again if a whole-disk handle wrote it: at its close.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn reread_if_touched(self: &Arc<Self>) -> Result<Answer<()>, Error> {
+        if !self.is_table_touched.load(Ordering::Acquire) {
+            return Ok(Answer::Now(()));
+        }
+        let disk = Arc::clone(self);
+        Ok(Answer::Later(Box::new(move |interrupt| disk.rescan(interrupt))))
+    }
+
+    /// Counts an open of `part`.
+    pub fn opened(&self, part: u32) {
+        if let Some(count) = self.opens.lock().get_mut(part as usize) {
+            *count += 1;
+        }
+    }
+
+    /// Counts a last close of a handle of `part`.
+    pub fn closed(&self, part: u32) {
+        if let Some(count) = self.opens.lock().get_mut(part as usize) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// fallocate(2) on a disk: punching a hole discards, zeroing a range zeroes; there is nothing
+    /// to allocate.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for other modes, `EINVAL` off the sector or past the end, the device's.
+    pub fn allocate(
+        self: &Arc<Self>,
+        window: Window,
+        from: Origin,
+        mode: i32,
+        at: u64,
+        len: u64,
+    ) -> Result<Answer<()>, Error> {
+        // linux/falloc.h
+        const KEEP_SIZE: i32 = 0x01;
+        const PUNCH_HOLE: i32 = 0x02;
+        const ZERO_RANGE: i32 = 0x10;
+        match mode & !KEEP_SIZE {
+            PUNCH_HOLE => self.clear(window, from, Clearing::Discard, at, len),
+            ZERO_RANGE => self.clear(window, from, Clearing::Zero, at, len),
+            _ => Err(Error::plain(Errno::EOPNOTSUPP)),
+        }
+    }
+
+    /// Discards or zeroes a range of the node, in the cache and on the medium.
+    ///
+    /// # Errors
+    /// `EINVAL` off the sector or past the end, `EROFS`, the device's.
+    pub fn clear(
+        self: &Arc<Self>,
+        window: Window,
+        from: Origin,
+        how: Clearing,
+        at: u64,
+        len: u64,
+    ) -> Result<Answer<()>, Error> {
+        let sector = u64::from(self.geometry()?.sector_bytes);
+        let is_inside = at.checked_add(len).is_some_and(|end| end <= window.len);
+        if !is_inside || !at.is_multiple_of(sector) || !len.is_multiple_of(sector) {
+            let words = format!("{}: {len} bytes at {at}: off the sector or the end", self.name);
+            return Err(Error::new(Errno::EINVAL, words));
+        }
+        let start = window.start + at;
+        let disk = Arc::clone(self);
+        Ok(Answer::Later(Box::new(move |interrupt| {
+            disk.cached.forget(start..start + len, interrupt)?;
+            let first = Sector(start / SECTOR_SIZE as u64);
+            let count = len / SECTOR_SIZE as u64;
+            let make = |done| match how {
+                Clearing::Discard => Request::discard(first, count, from, done),
+                Clearing::Zero => Request::zero(first, count, from, done),
+            };
+            let range = start..start + len;
+            let answer = raw::submit(&disk, make, move |disk| disk.cached.drop_clean_range(range))?;
+            raw::finish(answer, interrupt)
+        })))
+    }
+
+    /// `SEEK_DATA` and `SEEK_HOLE` on the medium, in bytes of the node.
+    ///
+    /// # Errors
+    /// `ENXIO` past the end, or when no data follows.
+    pub fn seek(&self, window: Window, at: u64, which: Seek) -> Result<u64, Error> {
+        if at >= window.len {
+            return Err(Error::plain(Errno::ENXIO));
+        }
+        let sector = SECTOR_SIZE as u64;
+        let mut from = window.start + at;
+        let end = window.start + window.len;
+        loop {
+            let run = self.unit.stored_from(Sector(from / sector));
+            let run = run.map(|(first, last)| (first.byte(), last.byte()));
+            let found = match (which, run) {
+                (Seek::Data, Some((first, _))) => first.max(from),
+                (Seek::Data, None) => end,
+                (Seek::Hole, Some((first, last))) if first <= from && last < end => {
+                    from = last;
+                    continue;
+                }
+                (Seek::Hole, Some((first, _))) if first <= from => end,
+                (Seek::Hole, _) => from,
+            };
+            return match which {
+                Seek::Data if found >= end => Err(Error::plain(Errno::ENXIO)),
+                _ => Ok(found.min(end) - window.start),
+            };
+        }
+    }
+}
+
+/// How a range is cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clearing {
+    /// Its room is given back.
+    Discard,
+    /// Its room is kept.
+    Zero,
+}
+
+struct TableSource<'a> {
+    disk: &'a Disk,
+    interrupt: &'a Interrupt,
+}
+
+impl partition::Source for TableSource<'_> {
+    fn read_at(&self, at: u64, buf: &mut [u8]) -> Result<(), Error> {
+        self.disk.cached.read_wait(Origin::KERNEL, at, buf, self.interrupt)
+    }
+}

@@ -1,0 +1,395 @@
+//! Special files: where a device inode becomes an open device (4.4BSD's specfs).
+//!
+//! open(2) asks once what a device is: which switch, which row, which unit, which way. After that
+//! no read looks at a major number again; the open file's operations are the answer.
+
+use crate::cache::{BufferCache, CachedDevice, ErrorCursor};
+use crate::disk::{Disk, OnRescan, Window};
+use crate::error::{Errno, Error};
+use crate::file::{
+    Answer, Call, Caller, Device, DeviceKind, FileOps, IoctlAnswer, IoctlCall, Nature, Seek, SpecialFiles,
+    SyncKind,
+};
+use crate::ioctl;
+use crate::raw::{self, RawFile};
+use crate::sync::{Arc, Mutex};
+use devices::engine::Engine;
+use devices::switch::{Found, Switch};
+use devices::{CharDevice, DevId};
+use std::collections::BTreeMap;
+
+/// The ways into the switches, and the disks behind them.
+pub struct Special {
+    switch: Arc<Switch>,
+    disks: BTreeMap<String, Arc<Disk>>,
+    char_opens: Arc<Mutex<BTreeMap<DevId, u32>>>,
+}
+
+/// What a device inode leads to.
+enum Way {
+    Block(Arc<Disk>, Window, u32),
+    Raw(Arc<Disk>, Window, u32),
+    Char(Arc<dyn CharDevice>),
+}
+
+impl Special {
+    /// Puts every block unit of the switch behind the cache.
+    ///
+    /// # Errors
+    /// `ENXIO` when a unit's geometry cannot be had.
+    pub fn new(
+        switch: Arc<Switch>,
+        cache: &Arc<BufferCache>,
+        engine: &Arc<Engine>,
+    ) -> Result<Special, Error> {
+        let mut disks = BTreeMap::new();
+        for unit in switch.block_units() {
+            let cached = cache.attach(&unit.name, Arc::clone(&unit.device))?;
+            let (device, engine) = (Arc::clone(&unit.device), Arc::clone(engine));
+            let disk = Disk::new(&unit.name, device, cached, engine, unit.minors - 1);
+            disks.insert(unit.name.clone(), Arc::new(disk));
+        }
+        Ok(Special { switch, disks, char_opens: Arc::default() })
+    }
+
+    /// The disks, by name.
+    pub fn disks(&self) -> impl Iterator<Item = &Arc<Disk>> {
+        self.disks.values()
+    }
+
+    /// The disk of that name.
+    #[must_use]
+    pub fn disk(&self, name: &str) -> Option<&Arc<Disk>> {
+        self.disks.get(name)
+    }
+
+    /// The switch.
+    #[must_use]
+    pub fn switch(&self) -> &Arc<Switch> {
+        &self.switch
+    }
+
+    /// Has `hook` called whenever a disk's partitions were read again.
+    pub fn set_on_rescan(&self, hook: impl Fn() -> OnRescan) {
+        for disk in self.disks.values() {
+            disk.set_on_rescan(hook());
+        }
+    }
+
+    /// The disk and the partition number of a device, through either switch.
+    ///
+    /// # Errors
+    /// `ENXIO`, with the words `no driver for major ..`, `driver ..: no unit ..`.
+    pub fn disk_of(&self, device: Device) -> Result<(&Arc<Disk>, u32), Error> {
+        match self.switch.find(device.kind == DeviceKind::Block, device.id) {
+            Ok(Found::Block { unit, part } | Found::Raw { unit, part }) => {
+                let disk = self.disks.get(&unit.name);
+                Ok((disk.ok_or_else(|| Error::plain(Errno::ENXIO))?, part))
+            }
+            Ok(Found::Char { .. }) => Err(Error::new(Errno::ENODEV, "not a disk")),
+            Err(absent) => Err(Error::new(Errno::ENXIO, absent.to_string())),
+        }
+    }
+
+    fn way(&self, device: Device) -> Result<Way, Error> {
+        let found = self.switch.find(device.kind == DeviceKind::Block, device.id);
+        let found = found.map_err(|absent| Error::new(Errno::ENXIO, absent.to_string()))?;
+        if let Found::Char { device, .. } = found {
+            return Ok(Way::Char(device));
+        }
+        let (disk, part) = self.disk_of(device)?;
+        let window = disk.window(part).ok_or_else(|| {
+            Error::new(Errno::ENXIO, format!("{}: no partition {part}", disk.name))
+        })?;
+        let disk = Arc::clone(disk);
+        Ok(match found {
+            Found::Raw { .. } => Way::Raw(disk, window, part),
+            _ => Way::Block(disk, window, part),
+        })
+    }
+}
+
+impl SpecialFiles for Special {
+    fn open(&self, device: Device, caller: &Caller, flags: i32) -> Result<Arc<dyn FileOps>, Error> {
+        let way = self.way(device).inspect_err(|error| {
+            log::warn!(target: "spec", "open of {device} by pid {}: {error}", caller.pid);
+        })?;
+        match way {
+            Way::Block(disk, window, part) => {
+                check_writable(&disk, flags)?;
+                disk.opened(part);
+                let errors = disk.cached.open_errors();
+                Ok(Arc::new(BlockFile { disk, window, part, errors }))
+            }
+            Way::Raw(disk, window, part) => {
+                check_writable(&disk, flags)?;
+                disk.opened(part);
+                Ok(Arc::new(RawFile::new(disk, window, part)))
+            }
+            Way::Char(unit) => {
+                unit.open().map_err(|error| Error::device(&device.to_string(), error.into()))?;
+                *self.char_opens.lock().entry(device.id).or_default() += 1;
+                let opens = Arc::clone(&self.char_opens);
+                Ok(Arc::new(CharFile { unit, id: device.id, opens }))
+            }
+        }
+    }
+
+    fn size(&self, device: Device) -> u64 {
+        let Ok((disk, part)) = self.disk_of(device) else { return 0 };
+        disk.window(part).map_or(0, |window| window.len)
+    }
+}
+
+fn is_writing(flags: i32) -> bool {
+    flags & 3 != 0 // O_ACCMODE; O_RDONLY is 0
+}
+
+fn check_writable(disk: &Disk, flags: i32) -> Result<(), Error> {
+    if is_writing(flags) && disk.geometry()?.read_only {
+        return Err(Error::new(Errno::EROFS, format!("{}: the medium is read-only", disk.name)));
+    }
+    Ok(())
+}
+
+/// An open block node of a disk or partition: bytes, through the cache.
+struct BlockFile {
+    disk: Arc<Disk>,
+    window: Window,
+    part: u32,
+    errors: ErrorCursor,
+}
+
+/// `O_DIRECT`, `O_DSYNC` (also set in `O_SYNC`) of this host.
+const O_DIRECT: i32 = crate::error::flags::O_DIRECT;
+const O_DSYNC: i32 = crate::error::flags::O_DSYNC;
+
+impl BlockFile {
+    fn cached(&self) -> &Arc<CachedDevice> {
+        &self.disk.cached
+    }
+
+    fn range(&self) -> std::ops::Range<u64> {
+        self.window.start..self.window.start + self.window.len
+    }
+
+    fn direct_read(
+        &self,
+        call: &Call,
+        start: u64,
+        buf: &mut Vec<u8>,
+    ) -> Result<Answer<usize, Vec<u8>>, Error> {
+        let range = start..start + buf.len() as u64;
+        if !self.cached().is_dirty(range.clone()) {
+            return raw::read(&self.disk, raw::origin(call), start, buf);
+        }
+        let (disk, from, len) = (Arc::clone(&self.disk), raw::origin(call), buf.len());
+        Ok(Answer::Later(Box::new(move |interrupt| {
+            disk.cached.flush_range(range, interrupt)?;
+            let mut memory = vec![0; len];
+            match raw::read(&disk, from, start, &mut memory)? {
+                Answer::Now(_) => Ok(memory),
+                Answer::Later(rest) => rest(interrupt),
+            }
+        })))
+    }
+
+    fn direct_write(&self, call: &Call, start: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
+        let range = start..start + data.len() as u64;
+        let (disk, from, data) = (Arc::clone(&self.disk), raw::origin(call), data.to_vec());
+        let is_durable = call.flags & O_DSYNC != 0;
+        Ok(Answer::Later(Box::new(move |interrupt| {
+            disk.cached.flush_range(range.clone(), interrupt)?;
+            let after = range.clone();
+            let write = raw::write(&disk, from, start, data, move |disk| {
+                disk.cached.drop_clean_range(after);
+            })?;
+            let taken = raw::finish(write, interrupt)?;
+            if is_durable {
+                disk.cached.sync(Some(range), interrupt)?;
+            }
+            Ok(taken)
+        })))
+    }
+}
+
+impl FileOps for BlockFile {
+    fn kind(&self) -> &'static str {
+        "block"
+    }
+
+    fn nature(&self) -> Nature {
+        Nature { is_direct: true, has_parallel_writes: true, ..Nature::default() }
+    }
+
+    fn read(
+        &self,
+        call: &Call,
+        at: u64,
+        buf: &mut Vec<u8>,
+    ) -> Result<Answer<usize, Vec<u8>>, Error> {
+        let is_direct = call.flags & O_DIRECT != 0;
+        if is_direct {
+            raw::aligned(&self.disk, at, buf.len())?;
+        }
+        let len = self.window.clip(at, buf.len());
+        let start = self.window.start + at;
+        if len == 0 {
+            return Ok(Answer::Now(0));
+        }
+        if is_direct {
+            let whole = buf.len();
+            buf.truncate(len);
+            let answer = self.direct_read(call, start, buf);
+            if !matches!(answer, Ok(Answer::Later(_))) {
+                buf.resize(whole, 0);
+            }
+            return answer;
+        }
+        let from = raw::origin(call);
+        if self.cached().read(from, start, &mut buf[..len])? {
+            return Ok(Answer::Now(len));
+        }
+        let cached = Arc::clone(self.cached());
+        Ok(Answer::Later(Box::new(move |interrupt| {
+            let mut memory = vec![0; len];
+            cached.read_wait(from, start, &mut memory, interrupt)?;
+            Ok(memory)
+        })))
+    }
+
+    fn write(&self, call: &Call, at: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
+        let is_direct = call.flags & O_DIRECT != 0;
+        if is_direct {
+            raw::aligned(&self.disk, at, data.len())?;
+        }
+        let len = self.window.clip_write(&self.disk.name, at, data.len())?;
+        let start = self.window.start + at;
+        self.disk.note_write(self.part, start, len as u64);
+        if is_direct {
+            return self.direct_write(call, start, &data[..len]);
+        }
+        let from = raw::origin(call);
+        let cached = Arc::clone(self.cached());
+        if call.flags & O_DSYNC != 0 || cached.is_synchronous() {
+            let data = data[..len].to_vec();
+            return Ok(Answer::Later(Box::new(move |interrupt| {
+                cached.write_through(from, start, &data, interrupt)?;
+                Ok(len)
+            })));
+        }
+        let taken = cached.write(from, start, &data[..len])?;
+        if taken == len {
+            return Ok(Answer::Now(len));
+        }
+        let rest = data[taken..len].to_vec();
+        Ok(Answer::Later(Box::new(move |interrupt| {
+            cached.write_wait(from, start + taken as u64, &rest, interrupt)?;
+            Ok(len)
+        })))
+    }
+
+    fn sync(&self, _call: &Call, _kind: SyncKind) -> Result<Answer<()>, Error> {
+        self.errors.take()?;
+        if !self.cached().has_unsynced() {
+            return Ok(Answer::Now(()));
+        }
+        let (cached, range, errors) =
+            (Arc::clone(self.cached()), self.range(), self.errors.clone());
+        Ok(Answer::Later(Box::new(move |interrupt| {
+            let synced = cached.sync(Some(range), interrupt);
+            let told = errors.take();
+            synced.and(told)
+        })))
+    }
+
+    fn flush(&self, _call: &Call) -> Result<Answer<()>, Error> {
+        self.errors.take()?;
+        self.disk.reread_if_touched()
+    }
+
+    fn release(&self) {
+        self.disk.closed(self.part);
+    }
+
+    fn ioctl(&self, call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
+        ioctl::disk(&self.disk, self.window, call, ioctl)
+    }
+
+    fn allocate(&self, call: &Call, mode: i32, at: u64, len: u64) -> Result<Answer<()>, Error> {
+        self.disk.allocate(self.window, raw::origin(call), mode, at, len)
+    }
+
+    fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error> {
+        if !self.cached().is_dirty(self.range()) {
+            return self.disk.seek(self.window, at, which).map(Answer::Now);
+        }
+        // What is dirty has no place on the medium yet, and so would pass for a hole.
+        let (disk, window, range) = (Arc::clone(&self.disk), self.window, self.range());
+        Ok(Answer::Later(Box::new(move |interrupt| {
+            disk.cached.flush_range(range, interrupt)?;
+            disk.seek(window, at, which)
+        })))
+    }
+}
+
+/// An open character node: straight to the driver.
+struct CharFile {
+    unit: Arc<dyn CharDevice>,
+    id: DevId,
+    opens: Arc<Mutex<BTreeMap<DevId, u32>>>,
+}
+
+impl CharFile {
+    fn told(&self, error: devices::IoError) -> Error {
+        Error::device(&format!("c {}", self.id), error.into())
+    }
+}
+
+impl FileOps for CharFile {
+    fn kind(&self) -> &'static str {
+        "char"
+    }
+
+    fn nature(&self) -> Nature {
+        let is_stream = !self.unit.is_seekable();
+        Nature { is_direct: true, is_stream, has_parallel_writes: !is_stream, keeps_cache: false }
+    }
+
+    fn read(
+        &self,
+        _call: &Call,
+        at: u64,
+        buf: &mut Vec<u8>,
+    ) -> Result<Answer<usize, Vec<u8>>, Error> {
+        self.unit.read(at, buf).map(Answer::Now).map_err(|error| self.told(error))
+    }
+
+    fn write(&self, _call: &Call, at: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
+        self.unit.write(at, data).map(Answer::Now).map_err(|error| self.told(error))
+    }
+
+    fn release(&self) {
+        let is_last = {
+            let mut opens = self.opens.lock();
+            let count = opens.entry(self.id).or_insert(1);
+            *count -= 1;
+            *count == 0
+        };
+        if is_last {
+            self.unit.close();
+        }
+    }
+
+    fn ioctl(&self, _call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
+        let mut output = vec![0; ioctl.out_bytes];
+        let (cmd, input) = (ioctl.cmd, ioctl.input);
+        let mut command = devices::Ioctl { cmd, input, output: &mut output };
+        self.unit.ioctl(&mut command).map_err(|error| Error::plain(Errno::from(error)))?;
+        Ok(Answer::Now((0, output)))
+    }
+
+    fn seek(&self, _at: u64, _which: Seek) -> Result<Answer<u64>, Error> {
+        Err(Error::plain(Errno::ESPIPE))
+    }
+}

@@ -1,0 +1,343 @@
+//! The verbs of `ctl`: each a row of one table, obeyed by the kernel half's rooms.
+
+use crate::config::parse_size;
+use crate::ctl::{Action, Verb, refuse, shown};
+use crate::disk::Disk;
+use crate::error::{Errno, Error};
+use crate::file::{Answer, Caller, Device, DeviceKind};
+use crate::kernel::Kernel;
+use crate::sync::Arc;
+use crate::vfs::{Follow, Make, MemFs, Unmount};
+use crate::words;
+use devices::{DevId, Interrupt, PropertyError, UnitCommand};
+use std::ffi::OsStr;
+use std::path::Path;
+
+/// The answer of a verb that has nothing to tell.
+const DONE: &str = "ok\n";
+
+/// All verbs of a machine.
+#[must_use]
+pub fn table(kernel: &Arc<Kernel>) -> Vec<Verb> {
+    let mut verbs = names(kernel);
+    verbs.extend(settings(kernel));
+    verbs.extend(cache(kernel));
+    verbs.extend(units(kernel));
+    verbs.extend(machine(kernel));
+    verbs
+}
+
+fn verb(
+    kernel: &Arc<Kernel>,
+    (name, usage): (&'static str, &'static str),
+    arity: std::ops::RangeInclusive<usize>,
+    help: &'static str,
+    obey: fn(&Arc<Kernel>, &Caller, &[String]) -> Result<Answer<String>, Error>,
+) -> Verb {
+    let kernel = Arc::clone(kernel);
+    let action: Action = Box::new(move |caller, words| obey(&kernel, caller, words));
+    Verb { name, usage, arity, help, action }
+}
+
+fn done() -> Result<Answer<String>, Error> {
+    Ok(Answer::Now(DONE.to_owned()))
+}
+
+/// Runs `work` where waiting stalls nobody, and answers that it is done.
+fn later(
+    work: impl FnOnce(&Interrupt) -> Result<(), Error> + Send + 'static,
+) -> Result<Answer<String>, Error> {
+    Ok(Answer::Later(Box::new(move |interrupt| {
+        work(interrupt)?;
+        Ok(DONE.to_owned())
+    })))
+}
+
+fn names(k: &Arc<Kernel>) -> Vec<Verb> {
+    vec![
+        verb(k, ("mount", "[-t TYPE] DEV DIR [OPTS]"), 2..=5, "mounts a file system", mount),
+        verb(k, ("umount", "DIR"), 1..=1, "takes a mount away", umount),
+        verb(k, ("mknod", "PATH b|c MAJOR MINOR [MODE]"), 4..=5, "makes a device inode", mknod),
+        verb(k, ("resolve", "PATH"), 1..=1, "shows how a path becomes a device", resolve),
+    ]
+}
+
+fn settings(k: &Arc<Kernel>) -> Vec<Verb> {
+    vec![
+        verb(k, ("set", "KEY VALUE"), 2..=2, "sets DEVICE.PROPERTY or cache.KEY", set),
+        verb(k, ("get", "KEY"), 1..=1, "tells a setting", get),
+    ]
+}
+
+fn cache(k: &Arc<Kernel>) -> Vec<Verb> {
+    vec![
+        verb(k, ("sync", "[DEV]"), 0..=1, "writes every delayed write", sync),
+        verb(k, ("cache", "drop"), 1..=1, "forgets every clean buffer", cache_drop),
+        verb(k, ("rescan", "[DEV]"), 0..=1, "reads partition tables again", rescan),
+    ]
+}
+
+macro_rules! unit_verbs {
+    ($k:ident, $(($name:literal, $command:ident, $help:literal)),*) => {
+        vec![$(verb($k, ($name, "DEV"), 1..=1, $help, |kernel, _, words| {
+            command(kernel, $name, UnitCommand::$command, &words[0])
+        })),*]
+    };
+}
+
+fn units(k: &Arc<Kernel>) -> Vec<Verb> {
+    unit_verbs![
+        k,
+        ("pause", Pause, "holds a queue: requests wait in it"),
+        ("resume", Resume, "lets a held queue go on"),
+        ("freeze", Freeze, "stops a controller in mid-work"),
+        ("thaw", Thaw, "lets a stopped controller go on"),
+        ("repair", Repair, "makes a not-functioning unit serve again"),
+        ("reset", Reset, "resets a controller; what is in flight starts again")
+    ]
+}
+
+fn machine(k: &Arc<Kernel>) -> Vec<Verb> {
+    vec![
+        verb(k, ("irq", "off|on DEV"), 2..=2, "masks or unmasks a unit's interrupt", irq),
+        verb(k, ("trace", "on|off|clear"), 1..=1, "starts, stops or empties proc/trace", trace),
+        verb(k, ("fault", "add|list|remove|clear ..."), 1..=32, "faults on purpose", fault),
+    ]
+}
+
+fn find_disk<'a>(kernel: &'a Kernel, verb: &str, name: &str) -> Result<&'a Arc<Disk>, Error> {
+    let plain = name.strip_prefix("/dev/").unwrap_or(name);
+    kernel.special.disk(plain).ok_or_else(|| {
+        let names = kernel.special.disks().map(|disk| disk.name.as_str());
+        let hint = match words::closest(plain, names) {
+            Some(near) => format!(" (did you mean {near}?)"),
+            None => String::new(),
+        };
+        Error::new(Errno::ENXIO, format!("{verb}: no disk {}{hint}", shown(name)))
+    })
+}
+
+fn mount(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
+    let (kind, rest) = match words {
+        [flag, kind, rest @ ..] if flag == "-t" => (kind.as_str(), rest),
+        rest => ("mem", rest),
+    };
+    let (device, dir, options) = match rest {
+        [device, dir] => (device, dir, "rw"),
+        [device, dir, options] => (device, dir, options.as_str()),
+        _ => return Err(refuse("mount", "the form is: mount [-t TYPE] DEV DIR [OPTS]")),
+    };
+    if kind != "mem" {
+        let words = format!("mount: no file system type {} (there is: mem)", shown(kind));
+        return Err(Error::new(Errno::ENODEV, words));
+    }
+    if device != "none" {
+        let words = format!("a mem file system is on no device: write none, not {}", shown(device));
+        return Err(refuse("mount", &words));
+    }
+    let mut bytes = None;
+    let mut is_read_only = false;
+    for option in options.split(',') {
+        match option.split_once('=') {
+            None if option == "rw" => is_read_only = false,
+            None if option == "ro" => is_read_only = true,
+            Some(("size", size)) => {
+                bytes = Some(parse_size(size).map_err(|words| refuse("mount", &words))?);
+            }
+            _ => {
+                let words = format!("no option {} (there are: rw, ro, size=)", shown(option));
+                return Err(refuse("mount", &words));
+            }
+        }
+    }
+    let _ = (bytes, is_read_only);
+    let fs = MemFs::new(bytes, kernel.owner);
+    kernel.vfs.mounts().mount(fs, Path::new(dir), device, kind, options)?;
+    done()
+}
+
+fn umount(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
+    Ok(match kernel.vfs.mounts().umount(Path::new(&words[0]), Unmount::Polite)? {
+        Answer::Now(()) => Answer::Now(DONE.to_owned()),
+        Answer::Later(rest) => Answer::Later(Box::new(move |interrupt| {
+            rest(interrupt)?;
+            Ok(DONE.to_owned())
+        })),
+    })
+}
+
+fn number(verb: &str, what: &str, word: &str) -> Result<u32, Error> {
+    word.parse().map_err(|_| refuse(verb, &format!("{what} {} is no number", shown(word))))
+}
+
+fn mknod(kernel: &Arc<Kernel>, who: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
+    let kind = match words[1].as_str() {
+        "b" => DeviceKind::Block,
+        "c" => DeviceKind::Char,
+        other => {
+            return Err(refuse("mknod", &format!("kind {} is neither b nor c", shown(other))));
+        }
+    };
+    let major = number("mknod", "major", &words[2])?;
+    let major = u16::try_from(major)
+        .map_err(|_| refuse("mknod", &format!("major {major} is above {}", u16::MAX)))?;
+    let minor = number("mknod", "minor", &words[3])?;
+    let mode = words.get(4).map_or("0660", String::as_str);
+    let mode = u32::from_str_radix(mode, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777)
+        .ok_or_else(|| refuse("mknod", &format!("mode {} is not octal", shown(mode))))?;
+    let path = Path::new(&words[0]);
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(refuse("mknod", &format!("{} names no file", shown(&words[0]))));
+    };
+    let parent = kernel.vfs.walk_as(who, parent, Follow::Yes).map_err(|e| named(&words[0], e))?;
+    let device = Device { kind, id: DevId { major, minor } };
+    // Whoever may write to ctl may name devices: the owner of the machine is its administrator.
+    let maker = Caller { uid: 0, ..*who };
+    let made = kernel.vfs.mknod(&maker, parent, name, Make::Device(device), mode, 0);
+    let attr = made.map_err(|error| named(&words[0], error))?;
+    let owner = crate::vfs::Change {
+        uid: Some(who.uid),
+        gid: Some(who.gid),
+        mode: Some(mode),
+        ..Default::default()
+    };
+    kernel.vfs.setattr(&maker, attr.ino, &owner)?;
+    kernel.vfs.forget(attr.ino, 1);
+    done()
+}
+
+/// The error, with the words `NAME: why`, where it has none of its own.
+fn named(name: &str, error: Error) -> Error {
+    if error.what.is_empty() {
+        return Error::new(error.errno, format!("{}: {}", shown(name), error.errno.words()));
+    }
+    error
+}
+
+fn resolve(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
+    let path = Path::new(OsStr::new(&words[0]));
+    let found = kernel.vfs.resolve(path).map_err(|error| named(&words[0], error))?;
+    let mut text = format!("prefix={} type={}\n", found.prefix.display(), found.kind);
+    text.push_str(&format!("device={}\n", found.device));
+    let Some((ino, device)) = found.special else {
+        match found.inode {
+            Some((ino, _)) => text.push_str(&format!("inode={}\n", ino.0)),
+            None => text.push_str("inode=none (no such file)\n"),
+        }
+        return Ok(Answer::Now(text));
+    };
+    let numbers = device.id;
+    text.push_str(&format!("inode={}\nnumbers={} {numbers}\n", ino.0, device.kind.letter()));
+    match kernel.special.switch().describe(device.kind == DeviceKind::Block, numbers) {
+        Ok(row) => text.push_str(&format!(
+            "driver={}\nunit={}\naddress={}\n",
+            row.driver, row.unit, row.address
+        )),
+        Err(absent) => text.push_str(&format!("driver=none ({absent})\n")),
+    }
+    Ok(Answer::Now(text))
+}
+
+fn set(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
+    let (key, value) = (words[0].as_str(), words[1].as_str());
+    let Some((owner, property)) = key.split_once('.') else {
+        return Err(refuse("set", &format!("{} is not of the form DEVICE.PROPERTY", shown(key))));
+    };
+    if owner == "cache" {
+        kernel.set_cache(property, value).map_err(|words| refuse("set", &words))?;
+        return done();
+    }
+    let disk = find_disk(kernel, "set", owner)?;
+    if property == "sync" {
+        let is_on = match value {
+            "on" => true,
+            "off" => false,
+            _ => return Err(refuse("set", &format!("{}: on or off", shown(value)))),
+        };
+        disk.cached.set_synchronous(is_on);
+        return done();
+    }
+    disk.unit.set_property(property, value).map_err(|error| match error {
+        PropertyError::Unknown => {
+            let known = disk.unit.properties();
+            let mut known: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            known.push("sync");
+            let words = format!("{owner} has no property {}", shown(property));
+            refuse("set", &format!("{words} (there are: {})", known.join(", ")))
+        }
+        PropertyError::Value(words) => refuse("set", &format!("{key}: {words}")),
+    })?;
+    done()
+}
+
+fn get(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
+    let key = words[0].as_str();
+    let Some((owner, property)) = key.split_once('.') else {
+        return Err(refuse("get", &format!("{} is not of the form DEVICE.PROPERTY", shown(key))));
+    };
+    if owner == "cache" {
+        let value = kernel.get_cache(property).map_err(|words| refuse("get", &words))?;
+        return Ok(Answer::Now(format!("{value}\n")));
+    }
+    let disk = find_disk(kernel, "get", owner)?;
+    let mut properties = disk.unit.properties();
+    let is_synchronous = if disk.cached.is_synchronous() { "on" } else { "off" };
+    properties.push(("sync", is_synchronous.to_owned()));
+    match properties.iter().find(|(name, _)| *name == property) {
+        Some((_, value)) => Ok(Answer::Now(format!("{value}\n"))),
+        None => {
+            let known: Vec<&str> = properties.iter().map(|(name, _)| *name).collect();
+            let words = format!("{owner} has no property {}", shown(property));
+            Err(refuse("get", &format!("{words} (there are: {})", known.join(", "))))
+        }
+    }
+}
+
+fn sync(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
+    let disks = chosen(kernel, "sync", words)?;
+    later(move |interrupt| {
+        let mut first = Ok(());
+        for disk in disks {
+            first = first.and(disk.cached.sync(None, interrupt));
+        }
+        first
+    })
+}
+
+/// The disk named, or all.
+fn chosen(kernel: &Kernel, verb: &str, words: &[String]) -> Result<Vec<Arc<Disk>>, Error> {
+    match words.first() {
+        Some(name) => Ok(vec![Arc::clone(find_disk(kernel, verb, name)?)]),
+        None => Ok(kernel.special.disks().cloned().collect()),
+    }
+}
+
+fn cache_drop(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
+    if words[0] != "drop" {
+        let words = format!("cannot {}; the form is: cache drop", shown(&words[0]));
+        return Err(refuse("cache", &words));
+    }
+    let dropped = kernel.cache.drop_clean();
+    Ok(Answer::Now(format!("{dropped} clean buffers dropped\n")))
+}
+
+fn rescan(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
+    let disks = chosen(kernel, "rescan", words)?;
+    later(move |interrupt| disks.iter().try_for_each(|disk| disk.rescan(interrupt)))
+}
+
+fn command(
+    kernel: &Arc<Kernel>,
+    verb: &str,
+    command: UnitCommand,
+    name: &str,
+) -> Result<Answer<String>, Error> {
+    let disk = find_disk(kernel, verb, name)?;
+    disk.unit.command(command).map_err(|error| {
+        Error::new(Errno::EOPNOTSUPP, format!("{verb}: {}: {error}", disk.name))
+    })?;
+    kernel.machine.engine.crank();
+    done()
+}
