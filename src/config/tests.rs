@@ -240,6 +240,14 @@ fn a_section_with_one_driver_needs_not_name_it() {
 }
 
 #[test]
+fn values_of_commands_are_read_and_shown_as_in_a_description() {
+    assert_eq!(parse_size("64M").map(show_size), Ok("64M".into()));
+    assert_eq!(parse_time("30s").map(show_time), Ok("30s".into()));
+    assert_eq!(parse_size("lots").unwrap_err(), "\"lots\" is not a size such as 512, 64K or 64M");
+    assert!(parse_time("30").is_err());
+}
+
+#[test]
 fn set_changes_sections_and_units() {
     assert_eq!(set("cache.size=1M").unwrap().cache.size_bytes, 1 << 20);
     assert_eq!(unit(&set("sd0.size=1M").unwrap(), "sd0").number("size"), Some(1 << 20));
@@ -291,6 +299,7 @@ fn disks_on_the_command_line_are_refused_in_words() {
     let (odd, dir) = (odd.display(), dir.path().display());
     let table = [
         ("sd7".to_owned(), "no file; sd2=my.img is right".to_owned()),
+        ("sd7=,ro".into(), "no file; sd2=my.img is right".into()),
         ("sd7=/nonexistent".into(), "/nonexistent: No such file or directory".into()),
         (format!("sd7={dir}"), format!("{dir}: not a regular file")),
         (

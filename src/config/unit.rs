@@ -249,11 +249,15 @@ pub(super) struct Disk {
 
 /// Reads one `--disk`; `named` are the names of those before it.
 pub(super) fn disk(typed: &str, named: &mut Vec<String>) -> Result<Disk, String> {
-    let (name, rest) = typed.split_once('=').ok_or("no file; sd2=my.img is right")?;
+    const NO_FILE: &str = "no file; sd2=my.img is right";
+    let (name, rest) = typed.split_once('=').ok_or(NO_FILE)?;
     let (file, read_only) = match rest.strip_suffix(",ro") {
         Some(file) => (file, true),
         None => (rest, false),
     };
+    if file.is_empty() {
+        return Err(NO_FILE.into());
+    }
     if named.iter().any(|other| other == name) {
         return Err(format!("a second disk \"{name}\""));
     }
