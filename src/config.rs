@@ -15,13 +15,14 @@ mod unit;
 mod tests;
 
 use crate::words;
-use devices::{Driver, UnitConfig, Value};
+use devices::{Driver, Kind, UnitConfig, Value};
 use parse::{Section, Written};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+pub use devices::value::{format_size as show_size, format_time as show_time};
 pub use reference::print_machine;
 
 /// The machine as shipped.
@@ -187,6 +188,26 @@ pub fn load(sources: &Sources, drivers: &[&'static dyn Driver]) -> Result<Config
             from_text(&file.display().to_string(), &text, sources, drivers)
         }
     }
+}
+
+/// Bytes, as written in a description or in a command: `64M`.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    devices::value::parse_size(text).ok_or_else(|| wanted(Kind::Size, text))
+}
+
+/// Nanoseconds, as written in a description or in a command: `30s`.
+///
+/// # Errors
+/// What would be right.
+pub fn parse_time(text: &str) -> Result<u64, String> {
+    devices::value::parse_time(text).ok_or_else(|| wanted(Kind::Time, text))
+}
+
+fn wanted(kind: Kind, text: &str) -> String {
+    format!("{text:?} is not {}", kind.wanted())
 }
 
 /// Checks the description `text`, called `label` in complaints, with the command line over it.

@@ -1,9 +1,10 @@
 //! The device-status table for people and for programs.
 //!
-//! `proc/status` has a line a device, its columns apart by a tab or by two blanks and more, so that
-//! a column may hold single blanks (`port 0x1f0 irq 14`). A first line of names is taken as such.
+//! `proc/status` has a line a device, its words apart by blanks: device, `b` or `c`, major:minor,
+//! type, address (its blanks are commas), state, the words of the current request if there is one,
+//! and last `queue=N`.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// How a table is to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,47 +17,43 @@ pub enum Style {
     Json,
 }
 
-/// The columns, where the report does not name them.
+/// The columns, and the keys of JSON.
 const COLUMNS: [&str; 7] = ["device", "numbers", "type", "address", "state", "request", "queue"];
 
 /// Shows the text of `proc/status`.
 pub(super) fn show(text: &str, style: Style) -> String {
-    let mut rows: Vec<Vec<&str>> =
-        text.lines().map(columns).filter(|row| !row.is_empty()).collect();
-    let is_named = rows.first().is_some_and(|row| row[0].eq_ignore_ascii_case("device"));
-    let names = if is_named { rows.remove(0) } else { COLUMNS.to_vec() };
+    let rows: Vec<[String; 7]> = text.lines().filter_map(columns).collect();
     match style {
-        Style::Json => json(&names, &rows),
-        Style::Plain => aligned(&names, &rows, |_, cell| cell),
-        Style::Coloured => aligned(&names, &rows, coloured),
+        Style::Json => json(&rows),
+        Style::Plain => aligned(&rows, |_, cell| cell),
+        Style::Coloured => aligned(&rows, coloured),
     }
 }
 
-/// A line without its `#`, taken apart.
-fn columns(line: &str) -> Vec<&str> {
-    let line = line.trim_start_matches('#').trim();
-    let apart: Vec<&str> = match line.contains('\t') {
-        true => line.split('\t').collect(),
-        false => line.split("  ").filter(|cell| !cell.is_empty()).collect(),
+/// A line, taken apart; none when it is no device's.
+fn columns(line: &str) -> Option<[String; 7]> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [device, letter, number, kind, address, state, request @ .., queue] = &words[..] else {
+        return None;
     };
-    let cells = apart.into_iter().map(str::trim);
-    if line.is_empty() { Vec::new() } else { cells.collect() }
+    let request = if request.is_empty() { "-".into() } else { request.join(" ") };
+    let queue = queue.strip_prefix("queue=").unwrap_or(queue);
+    let numbers = format!("{letter} {number}");
+    let address = address.replace(',', " ");
+    let [device, kind, state, queue] = [device, kind, state, &queue].map(ToString::to_string);
+    Some([device, numbers, kind, address, state, request, queue])
 }
 
-fn aligned(names: &[&str], rows: &[Vec<&str>], paint: fn(&str, String) -> String) -> String {
-    let longest = rows.iter().map(Vec::len).chain([names.len()]).max().unwrap_or_default();
-    let all = || std::iter::once(names).chain(rows.iter().map(Vec::as_slice));
-    let widths: Vec<usize> = (0..longest)
-        .map(|at| all().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max())
-        .map(Option::unwrap_or_default)
-        .collect();
+fn aligned(rows: &[[String; 7]], paint: fn(&str, String) -> String) -> String {
+    let heading = COLUMNS.map(str::to_uppercase);
+    let all = || std::iter::once(&heading).chain(rows);
+    let width = |at: usize| all().map(|row| row[at].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..COLUMNS.len()).map(width).collect();
     let mut text = String::new();
-    for (number, row) in all().enumerate() {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let padded = format!("{cell:width$}  ");
-            line += &if number == 0 { padded } else { paint(cell, padded) };
-        }
+    for row in all() {
+        let cells = row.iter().zip(&widths);
+        let line: String =
+            cells.map(|(cell, width)| paint(cell, format!("{cell:width$}  "))).collect();
         text += line.trim_end();
         text.push('\n');
     }
@@ -74,53 +71,44 @@ fn coloured(cell: &str, padded: String) -> String {
     format!("\x1b[{colour}m{padded}\x1b[0m")
 }
 
-fn json(names: &[&str], rows: &[Vec<&str>]) -> String {
-    let object = |row: &Vec<&str>| {
-        let mut object = Map::new();
-        for (at, cell) in row.iter().enumerate() {
-            let name = names.get(at).map_or_else(|| format!("column{at}"), ToString::to_string);
-            object.insert(name.to_lowercase(), value(&name, cell));
-        }
-        Value::Object(object)
+fn json(rows: &[[String; 7]]) -> String {
+    let object = |row: &[String; 7]| {
+        let cells = COLUMNS.iter().zip(row);
+        Value::Object(cells.map(|(name, cell)| (String::from(*name), value(cell))).collect())
     };
-    let all = Value::Array(rows.iter().map(object).collect());
+    let all: Value = rows.iter().map(object).collect();
     format!("{all:#}\n")
 }
 
-/// `queue=3` in the column `queue` is the number 3; `-` is nothing.
-fn value(name: &str, cell: &str) -> Value {
-    let bare = cell.strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
-    if let Some(number) = bare.and_then(|bare| bare.parse::<u64>().ok()) {
-        return number.into();
+/// A number is a number, `-` is nothing.
+fn value(cell: &str) -> Value {
+    match cell.parse::<u64>() {
+        Ok(number) => number.into(),
+        Err(_) if cell == "-" => Value::Null,
+        Err(_) => cell.into(),
     }
-    if cell == "-" { Value::Null } else { bare.unwrap_or(cell).into() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const TEXT: &str = "\
-device\tnumbers\ttype\taddress\tstate\trequest\tqueue
-sd0\tb 8:0\tdisk\tport 0x1f0 irq 14\tbusy\tread block=3 count=8 age_ms=2\tqueue=4
-ram0\tb 1:0\tmemory\tmemory\tidle\t-\tqueue=0
+sd0 b 8:0 sd port,0x1f0,irq,14 busy read block=3 count=8 age_ms=2 queue=4
+ram0 b 1:0 ram memory idle queue=0
 ";
 
     #[test]
     fn columns_are_aligned_under_their_names() {
-        let shown = show(TEXT, Style::Plain);
-        let lines: Vec<_> = shown.lines().collect();
-        let at = lines[0].find("state").unwrap();
-        assert!(lines[1][at..].starts_with("busy   read block=3"), "{shown}");
-        assert!(lines[2][at..].starts_with("idle   - "), "{shown}");
-        assert!(lines[2].ends_with("queue=0") && !shown.contains('\x1b'));
-    }
-
-    #[test]
-    fn blanks_part_columns_as_tabs_do() {
-        assert_eq!(show(&TEXT.replace('\t', "   "), Style::Plain), show(TEXT, Style::Plain));
-        let nameless = TEXT.split_once('\n').unwrap().1;
-        assert_eq!(show(nameless, Style::Plain), show(TEXT, Style::Plain));
+        let lines = "\
+DEVICE  NUMBERS  TYPE  ADDRESS            STATE  REQUEST                        QUEUE
+sd0     b 8:0    sd    port 0x1f0 irq 14  busy   read block=3 count=8 age_ms=2  4
+ram0    b 1:0    ram   memory             idle   -                              0
+";
+        assert_eq!(show(TEXT, Style::Plain), lines);
+        let heading = lines.lines().next().unwrap().split_whitespace().collect::<Vec<_>>();
+        assert_eq!(show("", Style::Plain).split_whitespace().collect::<Vec<_>>(), heading);
     }
 
     #[test]
@@ -132,9 +120,18 @@ ram0\tb 1:0\tmemory\tmemory\tidle\t-\tqueue=0
     #[test]
     fn json_has_an_object_a_device() {
         let all: Value = serde_json::from_str(&show(TEXT, Style::Json)).unwrap();
-        assert_eq!(all[0]["device"], "sd0");
+        assert_eq!((&all[0]["device"], &all[0]["numbers"]), (&"sd0".into(), &"b 8:0".into()));
         assert_eq!(all[0]["request"], "read block=3 count=8 age_ms=2");
         assert_eq!((&all[0]["queue"], &all[1]["request"]), (&Value::from(4), &Value::Null));
         assert_eq!(show("", Style::Json), "[]\n");
+    }
+
+    proptest! {
+        #[test]
+        fn no_report_is_too_strange(text in "(\\PC{0,9}[ \n]){0,20}") {
+            for style in [Style::Plain, Style::Coloured, Style::Json] {
+                show(&text, style);
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ const DISK: &[Key] = &[
     key("size", Kind::Size, "64M"),
     key("image", Kind::Path, ""),
     key("irq", Kind::Number, ""),
-    key("sector", Kind::Choice(&["512", "4096"]), "512"),
+    key("sector", Kind::Size, "512"),
     key("read_only", Kind::Flag, "false"),
     key("timing", Kind::Choice(&["none", "disk7200", "ssd"]), "none"),
     key("timeout", Kind::Time, "5s"),
@@ -95,7 +95,7 @@ fn defaults_are_filled_in_and_places_kept() {
     let config = read("\n[[disk]]\nname = 'sd0'\nirq = 0xe\n").unwrap();
     let sd0 = unit(&config, "sd0");
     assert_eq!((sd0.number("size"), sd0.number("irq")), (Some(64 << 20), Some(14)));
-    assert_eq!((sd0.text("sector"), sd0.number("timeout")), (Some("512"), Some(5_000_000_000)));
+    assert_eq!((sd0.number("sector"), sd0.number("timeout")), (Some(512), Some(5_000_000_000)));
     assert_eq!((sd0.flag("read_only"), sd0.text("image"), sd0.text("name")), (false, None, None));
     assert_eq!(config.place("sd0"), "my.toml:3");
 }
@@ -179,7 +179,7 @@ $; read_only = 'true'
 $; timing = 'disk720'
     3: "timing" of sd0: "disk720" is not none, disk7200 or ssd, did you mean "disk7200"?
 $; sector = 1024
-    3: "sector" of sd0: 1024 is not 512 or 4096
+    3: a sector of sd0 has 512 or 4096 bytes, not 1024
 $; size = 1000
     3: size 1000 of sd0 is no multiple of its sector of 512 bytes; 1K is one
 $; size = 512; sector = 4096
@@ -240,11 +240,19 @@ fn a_section_with_one_driver_needs_not_name_it() {
 }
 
 #[test]
+fn values_of_commands_are_read_and_shown_as_in_a_description() {
+    assert_eq!(parse_size("64M").map(show_size), Ok("64M".into()));
+    assert_eq!(parse_time("30s").map(show_time), Ok("30s".into()));
+    assert_eq!(parse_size("lots").unwrap_err(), "\"lots\" is not a size such as 512, 64K or 64M");
+    assert!(parse_time("30").is_err());
+}
+
+#[test]
 fn set_changes_sections_and_units() {
     assert_eq!(set("cache.size=1M").unwrap().cache.size_bytes, 1 << 20);
     assert_eq!(unit(&set("sd0.size=1M").unwrap(), "sd0").number("size"), Some(1 << 20));
     assert!(unit(&set("sd0.read_only=true").unwrap(), "sd0").flag("read_only"));
-    assert_eq!(unit(&set("sd0.sector=4096").unwrap(), "sd0").text("sector"), Some("4096"));
+    assert_eq!(unit(&set("sd0.sector=4096").unwrap(), "sd0").number("sector"), Some(4096));
     assert_eq!(set("machine.seed=7").unwrap().machine.seed, Some(7));
     let options = Sources { time: Some("virtual".into()), allow_other: true, ..Sources::default() };
     let config = typed(options).unwrap();
@@ -291,6 +299,7 @@ fn disks_on_the_command_line_are_refused_in_words() {
     let (odd, dir) = (odd.display(), dir.path().display());
     let table = [
         ("sd7".to_owned(), "no file; sd2=my.img is right".to_owned()),
+        ("sd7=,ro".into(), "no file; sd2=my.img is right".into()),
         ("sd7=/nonexistent".into(), "/nonexistent: No such file or directory".into()),
         (format!("sd7={dir}"), format!("{dir}: not a regular file")),
         (

@@ -2,7 +2,7 @@
 
 use super::parse::{Section, Written};
 use super::{Complaints, Place, schema, words};
-use devices::{Driver, Key, SECTOR_SIZE, UnitConfig, Value};
+use devices::{Driver, Key, SECTOR_SIZE, UnitConfig};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -206,8 +206,10 @@ fn misfits(
 ) -> Vec<(&'static str, String)> {
     let mut wrong = Vec::new();
     let name = &unit.name;
-    if let Some(size) = unit.number("size") {
-        let sector = sector_bytes(unit);
+    let sector = sector_bytes(unit);
+    if sector != 512 && sector != 4096 {
+        wrong.push(("sector", format!("a sector of {name} has 512 or 4096 bytes, not {sector}")));
+    } else if let Some(size) = unit.number("size") {
         let right = devices::value::format_size(size.next_multiple_of(sector).max(sector));
         if size == 0 || size % sector != 0 {
             let shown = devices::value::format_size(size);
@@ -231,12 +233,7 @@ fn misfits(
 }
 
 fn sector_bytes(unit: &UnitConfig) -> u64 {
-    let written = match unit.values.get("sector") {
-        Some(Value::Number(bytes)) => Some(*bytes),
-        Some(Value::Text(text)) => text.parse().ok(),
-        _ => None,
-    };
-    written.filter(|bytes| *bytes > 0).unwrap_or(SECTOR_SIZE as u64)
+    unit.number("sector").unwrap_or(SECTOR_SIZE as u64)
 }
 
 /// `--disk NAME=FILE[,ro]`.
@@ -249,11 +246,15 @@ pub(super) struct Disk {
 
 /// Reads one `--disk`; `named` are the names of those before it.
 pub(super) fn disk(typed: &str, named: &mut Vec<String>) -> Result<Disk, String> {
-    let (name, rest) = typed.split_once('=').ok_or("no file; sd2=my.img is right")?;
+    const NO_FILE: &str = "no file; sd2=my.img is right";
+    let (name, rest) = typed.split_once('=').ok_or(NO_FILE)?;
     let (file, read_only) = match rest.strip_suffix(",ro") {
         Some(file) => (file, true),
         None => (rest, false),
     };
+    if file.is_empty() {
+        return Err(NO_FILE.into());
+    }
     if named.iter().any(|other| other == name) {
         return Err(format!("a second disk \"{name}\""));
     }
