@@ -169,6 +169,12 @@ impl CachedDevice {
         Key::new(self.index, at / BLOCK_BYTES as u64)
     }
 
+    /// Whether a buffer of this range of bytes holds what is not on the medium yet.
+    #[must_use]
+    pub fn is_dirty(&self, range: Range<u64>) -> bool {
+        self.dirty_blocks() > 0 && !self.cache.unsaved(&self.keys(&range), |_| true).is_empty()
+    }
+
     /// The blocks with a byte of a range.
     pub(super) fn keys(&self, range: &Range<u64>) -> Range<Key> {
         let end = range.end.min(self.size());
