@@ -213,11 +213,13 @@ impl Mechanism {
     pub fn serve(&mut self, now: SimTime, access: Access) -> u64 {
         let Access { op, sector, sectors } = access;
         let nanos = match (figures(self.model), op) {
-            (None, _) if self.model == Model::None => 0,
-            (None, op) => solid_state(op, sectors),
+            (None, op) => {
+                self.media_accesses += u64::from(op != Op::Flush);
+                if self.model == Model::Ssd { solid_state(op, sectors) } else { 0 }
+            }
             // Neither drive keeps writes back, so that a flush finds nothing to do.
             (Some(_), Op::Flush) => 0,
-            (Some(f), Op::Read) => match self.from_cache(f, now, access) {
+            (Some(f), Op::Read) => match self.cache_read(f, now, access) {
                 Some(nanos) => nanos,
                 None => self.turn(f, now, access),
             },
@@ -232,7 +234,7 @@ impl Mechanism {
     }
 
     /// From the track cache, if all of it is there or on its way.
-    fn from_cache(&mut self, f: &Figures, now: SimTime, access: Access) -> Option<u64> {
+    fn cache_read(&mut self, f: &Figures, now: SimTime, access: Access) -> Option<u64> {
         let cached = self.cached?;
         let end = access.sector.saturating_add(access.sectors);
         if f.cache_rate == 0 || access.sector < cached.from || end > cached.end {
@@ -475,7 +477,7 @@ mod tests {
         assert_eq!(mean(Model::None, Op::Read, 1 << 20, 8), 0);
         let mut disk = Mechanism::new(Model::Ssd, 1 << 20);
         disk.serve(SimTime(0), read(1 << 19, 1));
-        assert_eq!(disk.travel, 0);
+        assert_eq!((disk.travel, disk.media_accesses, disk.cache_hits), (0, 1, 0));
     }
 
     #[test]

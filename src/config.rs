@@ -84,8 +84,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// The tree.
     pub tree: TreeConfig,
-    /// Its units in the order in which they are to be attached: those that are always there, then
-    /// the described ones as they are written.
+    /// Its units, as they are written: the order in which they are to be attached. What has no
+    /// section is always there and not among them.
     pub units: Vec<UnitConfig>,
     places: BTreeMap<String, Place>,
 }

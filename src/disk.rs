@@ -129,7 +129,8 @@ impl Disk {
             return Ok(());
         }
         let source = TableSource { disk: self, interrupt };
-        let mut found = partition::read(&source, &self.geometry()?)?;
+        let geometry = self.geometry()?;
+        let mut found = partition::read(&source, geometry.bytes(), geometry.sector_bytes)?;
         found.retain(|partition| partition.number <= self.partitions_max);
         log::info!(target: "spec", "{}: {} partitions", self.name, found.len());
         *self.partitions.write() = found;
@@ -269,7 +270,7 @@ struct TableSource<'a> {
     interrupt: &'a Interrupt,
 }
 
-impl partition::Source for TableSource<'_> {
+impl partition::ReadAt for TableSource<'_> {
     fn read_at(&self, at: u64, buf: &mut [u8]) -> Result<(), Error> {
         self.disk.cached.read_wait(Origin::KERNEL, at, buf, self.interrupt)
     }

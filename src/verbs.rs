@@ -6,8 +6,7 @@ use crate::error::{Errno, Error};
 use crate::file::{Answer, Caller, Device, DeviceKind};
 use crate::kernel::Kernel;
 use crate::sync::Arc;
-use crate::vfs::memfs::MemFs;
-use crate::vfs::{Change, Follow, Make, Unmount};
+use crate::vfs::{Change, Follow, Make, MemFs, Unmount};
 use crate::words;
 use devices::switch::Table;
 use devices::{DevId, Interrupt, PropertyError, UnitCommand};
@@ -184,7 +183,7 @@ fn mknod(kernel: &Arc<Kernel>, who: &Caller, words: &[String]) -> Result<Answer<
     let attr = made.map_err(|error| named(&words[0], error))?;
     let owner =
         Change { uid: Some(who.uid), gid: Some(who.gid), mode: Some(mode), ..Default::default() };
-    kernel.vfs.setattr(&maker, attr.ino, owner)?;
+    kernel.vfs.setattr(&maker, attr.ino, &owner)?;
     kernel.vfs.forget(attr.ino, 1);
     done()
 }

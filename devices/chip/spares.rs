@@ -13,6 +13,7 @@ use crate::contract::{IoError, SECTOR_SIZE, Sector};
 use crate::medium::{FileMedium, FileOptions, Medium, RamMedium, Run};
 use crate::sync::{Arc, Mutex};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -100,8 +101,8 @@ impl Spares {
         }
         let sector = at / self.sector_bytes;
         let mut table = self.table.lock();
-        if !table.bad.contains_key(&sector) {
-            table.bad.insert(sector, None);
+        if let Entry::Vacant(place) = table.bad.entry(sector) {
+            place.insert(None);
             self.is_any.store(true, Ordering::Release);
             self.note(&mut table, &format!("bad {sector}\n"));
         }

@@ -13,14 +13,13 @@ const MINORS_MAX: u32 = 1 << 20;
 /// Longest name of a unit: it leaves room for `r`, partition and density letters.
 const NAME_BYTES_MAX: usize = 64;
 
-/// The units of a description, those without a section first, and where each is described.
+/// The units of a description, and where each is described.
 pub(super) fn units(
     sections: &[Section],
     drivers: &[&'static dyn Driver],
     wrong: &mut Complaints,
 ) -> (Vec<UnitConfig>, BTreeMap<String, Place>) {
-    let fixed = drivers.iter().filter(|driver| driver.section().is_empty());
-    let mut units: Vec<UnitConfig> = fixed.map(|driver| always_there(*driver)).collect();
+    let mut units = Vec::new();
     let mut taken = Taken::default();
     for section in sections.iter().filter(|section| section.is_one_of_many) {
         if units.len() >= UNITS_MAX {
@@ -32,15 +31,6 @@ pub(super) fn units(
         }
     }
     (units, taken.places)
-}
-
-fn always_there(driver: &'static dyn Driver) -> UnitConfig {
-    UnitConfig {
-        name: driver.name().into(),
-        driver: driver.name().into(),
-        unit: 0,
-        values: schema::defaults(driver.keys()),
-    }
 }
 
 /// What the units so far have, and where it was written.

@@ -205,7 +205,7 @@ impl Door {
             self.vfs.setattr(
                 &call.caller,
                 ino,
-                Change { mode: Some(kept), ..Change::default() },
+                &Change { mode: Some(kept), ..Change::default() },
             )?;
         }
         Ok(())

@@ -82,7 +82,7 @@ impl Door {
         let (atime, mtime) = (atime.map(time), mtime.map(time));
         let change = Change { mode, uid, gid, size, atime, mtime };
         begin!(req, "setattr {node} {change:?}");
-        let run = || self.vfs.setattr(&caller(req), inode(node)?, change);
+        let run = || self.vfs.setattr(&caller(req), inode(node)?, &change);
         self.answer(req, reply, run, |attr, reply| reply.attr(&ttl(&attr), &shown(&attr)));
     }
 
