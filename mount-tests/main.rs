@@ -5,6 +5,7 @@
 //! whose sentence fits:
 
 #![allow(missing_docs)] // rooms of a test are read here, not in rustdoc
+#![allow(clippy::unwrap_used)] // a test may fail at once
 #![allow(clippy::disallowed_methods)] // a black-box test waits by the host's clock
 
 /// Blocks: bytes through the cache, whole disks, real file systems and partition tables.

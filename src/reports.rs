@@ -10,10 +10,13 @@ use devices::{DevId, Direction, Status, Waiting};
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
+/// Makes the text of a report.
+type Text = fn(&Kernel) -> String;
+
 /// Every report of a machine.
 #[must_use]
 pub fn all(kernel: &Arc<Kernel>) -> Vec<Report> {
-    const TABLE: &[(&str, fn(&Kernel) -> String)] = &[
+    const TABLE: &[(&str, Text)] = &[
         ("bufcache", bufcache),
         ("devices", devices),
         ("devtab", devtab),
@@ -33,7 +36,7 @@ pub fn all(kernel: &Arc<Kernel>) -> Vec<Report> {
         ("trace", |kernel| kernel.machine.trace.text()),
         ("version", version),
     ];
-    let row = |&(name, make): &(&'static str, fn(&Kernel) -> String)| {
+    let row = |&(name, make): &(&'static str, Text)| {
         // Weak: the tree holds its reports, the kernel the tree.
         let kernel = Arc::downgrade(kernel);
         let text = move |_: &Caller| kernel.upgrade().map_or_else(String::new, |k| make(&k));

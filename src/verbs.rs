@@ -27,12 +27,15 @@ pub fn table(kernel: &Arc<Kernel>) -> Vec<Verb> {
     verbs
 }
 
+/// Obeys a verb, given the words behind it.
+type Obey = fn(&Arc<Kernel>, &Caller, &[String]) -> Result<Answer<String>, Error>;
+
 fn verb(
     kernel: &Arc<Kernel>,
     (name, usage): (&'static str, &'static str),
     arity: std::ops::RangeInclusive<usize>,
     help: &'static str,
-    obey: fn(&Arc<Kernel>, &Caller, &[String]) -> Result<Answer<String>, Error>,
+    obey: Obey,
 ) -> Verb {
     let kernel = Arc::clone(kernel);
     let action: Action = Box::new(move |caller, words| obey(&kernel, caller, words));

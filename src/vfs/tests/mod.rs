@@ -52,8 +52,8 @@ impl FileOps for Disk {
         Ok(Answer::Now(data.len()))
     }
 
-    fn seek(&self, at: u64, _: Seek) -> Result<u64, Error> {
-        Ok(at)
+    fn seek(&self, at: u64, _: Seek) -> Result<Answer<u64>, Error> {
+        Ok(Answer::Now(at))
     }
 }
 
