@@ -44,6 +44,12 @@ pub static DRIVERS: &[Row] = &[
     over(chip::install_disk, [0x4000, 32, 32], &sd::Sd),
 ];
 
+/// Every driver.
+#[must_use]
+pub fn drivers() -> Vec<&'static dyn Driver> {
+    DRIVERS.iter().map(|row| row.driver).collect()
+}
+
 /// The driver of that name.
 #[must_use]
 pub fn driver(name: &str) -> Option<&'static dyn Driver> {

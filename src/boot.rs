@@ -103,7 +103,11 @@ fn install_nodes(kernel: &Arc<Kernel>) -> Result<(), Error> {
     for row in kernel.special.switch().units() {
         let device = Device { kind: kind_of(row.table), id: row.dev };
         let is_disk = row.is_raw || row.table == Table::Block;
-        let mode = if is_disk { DISK_MODE } else { 0o666 };
+        let mode = match &*row.name {
+            _ if is_disk => DISK_MODE,
+            "port" => 0o600, // the machine's ports are its owner's
+            _ => 0o666,
+        };
         kernel.vfs.install_node(&row.name, device, mode, uid, gid)?;
     }
     kernel.special.set_on_rescan(|| {
