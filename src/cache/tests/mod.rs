@@ -11,7 +11,7 @@ mod writing;
 
 use super::{BufferCache, CacheConfig, CachedDevice};
 use crate::sync::Arc;
-use devices::engine::Engine;
+use devices::engine::{Engine, Time};
 use devices::{Class, Interrupt, Origin};
 use fake::{Fake, simulated};
 
@@ -32,8 +32,25 @@ impl House {
     }
 
     fn of(cache_blocks: u64, sectors: u64, sector_bytes: u32) -> House {
-        let engine = simulated();
         let config = CacheConfig { size_bytes: cache_blocks * 4096, ..CacheConfig::default() };
+        House::on(simulated(), config, sectors, sector_bytes)
+    }
+
+    /// In the host's time, with all threads, and a short flush age.
+    fn real(cache_blocks: u64, sectors: u64) -> House {
+        let engine = Engine::new(Time::Real);
+        engine.start().unwrap();
+        let config = CacheConfig {
+            size_bytes: cache_blocks * 4096,
+            flush_age_nanos: 8_000_000,
+            ..CacheConfig::default()
+        };
+        let house = House::on(engine, config, sectors, 512);
+        house.cache.start_updater().unwrap();
+        house
+    }
+
+    fn on(engine: Arc<Engine>, config: CacheConfig, sectors: u64, sector_bytes: u32) -> House {
         let cache = BufferCache::new(Arc::clone(&engine), config);
         let fake = Fake::new(&engine, sectors, sector_bytes, 1);
         let dev = cache.attach("sd0", Arc::clone(&fake) as _).unwrap();
@@ -86,9 +103,11 @@ impl House {
         devices::Clock::now(&*self.engine)
     }
 
-    /// Runs all that is scheduled.
+    /// Runs all that is scheduled, and waits until nothing is under way.
     fn settle(&self) {
         while self.engine.skip_to_next() {}
+        let busy = || self.cache.shards.iter().map(|s| s.lock().counts.busy).sum::<usize>();
+        self.cache.wait_for_room(&Interrupt::default(), || busy() == 0).unwrap();
     }
 
     fn states(&self) -> Vec<(u64, &'static str)> {
@@ -109,7 +128,9 @@ impl Drop for House {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.fake.resume();
+            self.cache.stop();
             self.settle();
+            self.engine.stop();
             self.audit();
             self.cache.devices.write().by_index.clear();
         }

@@ -184,6 +184,22 @@ fn what_an_operator_has_repaired_is_tried_at_once() {
 }
 
 #[test]
+fn much_that_falls_due_at_once_goes_out_in_pieces_and_in_time() {
+    let house = House::new(16384, 131_072).timed();
+    house.write(0, &vec![1; 20 << 20]);
+    house.pass(28 * SECOND - SECOND / 2);
+    assert_eq!(house.fake.submitted(), 0);
+    house.fake.pause();
+    house.pass(SECOND);
+    let writing = house.states().iter().filter(|(_, state)| *state == "writing").count();
+    assert!((1024..=4096).contains(&writing), "{writing} buffers away at once");
+    house.fake.resume();
+    house.pass(SECOND);
+    assert_eq!(house.fake.durable()[..20 << 20], vec![1; 20 << 20]);
+    assert!(!house.dev.has_unsynced());
+}
+
+#[test]
 fn with_nothing_dirty_nothing_is_due() {
     let house = House::new(1024, 8192);
     assert_eq!(house.cache.next_due(), None);
