@@ -82,21 +82,23 @@ impl House {
         assert!(!self.dev.has_unsynced());
     }
 
-    /// Lets so many nanoseconds pass, with the updater looking after the buffers.
+    /// Lets so many nanoseconds pass, with the updater looking after the buffers as its thread
+    /// would: when something is due, and when its bell is rung.
     fn pass(&self, nanos: u64) {
         let end = self.engine_now().after(nanos);
-        let bell = Arc::new(devices::WaitQueue::default());
+        let bell = self.cache.updater.bell();
         while self.engine_now() < end {
-            let now = self.engine_now();
-            let due =
-                self.cache.next_due().filter(|due| *due < end).map_or(end, |due| due.max(now));
-            let step = due.since(now).clamp(1, SECOND / 2);
-            let rung = Arc::clone(&bell);
-            self.engine.after(step, move || rung.ring());
-            let until = now.after(step);
-            self.engine.wait(&bell, None, || self.engine_now() >= until).unwrap();
+            let seen = bell.generation();
             self.cache.tick();
+            let now = self.engine_now();
+            let due = self.cache.next_due().map_or(end, |due| due.min(end));
+            let until = now.after(due.since(now).max(1));
+            let rung = Arc::clone(bell);
+            self.engine.after(until.since(now), move || rung.ring());
+            let is_over = || self.engine_now() >= until || bell.generation() != seen;
+            self.engine.wait(bell, None, is_over).unwrap();
         }
+        self.cache.tick();
     }
 
     fn engine_now(&self) -> devices::SimTime {
