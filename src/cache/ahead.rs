@@ -78,8 +78,11 @@ impl Readers {
     /// Takes a note back: the read comes again.
     pub fn retract(&self, pid: u32, at: u64, len: u64) {
         let slot = self.slot(pid);
-        slot.next.store(at, Ordering::Relaxed);
-        slot.run.store(slot.run.load(Ordering::Relaxed).saturating_sub(len), Ordering::Relaxed);
+        let before = slot.run.load(Ordering::Relaxed).saturating_sub(len);
+        // What began a run is to begin it again, not to look like going on where it begins.
+        let next = if before > 0 { at } else { u64::MAX };
+        slot.next.store(next, Ordering::Relaxed);
+        slot.run.store(before, Ordering::Relaxed);
     }
 
     /// What to fetch now for a sequential reader who came to `end`: bytes, of a unit of `size`.
@@ -120,6 +123,19 @@ mod tests {
         assert_eq!(readers.plan(7, run, 4096, MIB, 64 * MIB), None);
         let run = readers.note(7, 4096, 4096);
         assert_eq!(readers.plan(7, run, 8192, MIB, 64 * MIB), Some(8192..8192 + WINDOW_MIN));
+    }
+
+    #[test]
+    fn a_first_read_that_comes_again_is_not_sequential() {
+        let readers = Readers::default();
+        readers.note(7, 512, 512);
+        readers.retract(7, 512, 512);
+        let run = readers.note(7, 512, 512);
+        assert!(!run.is_sequential);
+        readers.note(7, 1024, 512);
+        readers.retract(7, 1024, 512);
+        let run = readers.note(7, 1024, 512);
+        assert_eq!((run.is_sequential, run.bytes), (true, 1024));
     }
 
     #[test]

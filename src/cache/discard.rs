@@ -53,14 +53,14 @@ impl CachedDevice {
         change: impl Fn(&mut super::buffer::Buffer, Sectors),
     ) {
         let keys = self.keys(range);
-        for shard in &self.cache.shards {
-            shard.lock().sweep(&keys, self.ledgers(), |key, buffer| {
+        self.cache.each_shard(|shard, _: &mut Vec<()>| {
+            shard.sweep(&keys, self.ledgers(), |key, buffer| {
                 let base = key.block() * BLOCK_BYTES as u64;
                 let from = index(base, range.start.max(base));
                 let to = BLOCK_BYTES.min(index(base, range.end));
                 change(buffer, part(Span { from, to }, self.unit_shift()) & self.full(key));
             });
-        }
+        });
         self.cache.room.ring();
     }
 

@@ -143,6 +143,8 @@ pub struct BufferCache {
     shards: [Mutex<Shard>; SHARDS_MAX],
     /// log2 of the number of shards in use; changed with all shards locked.
     bits: AtomicU32,
+    /// How often that was done; changed likewise.
+    layouts: AtomicU64,
     bells: [Arc<WaitQueue>; BELLS],
     /// Rung when a buffer has landed, if somebody waits for room.
     room: Arc<WaitQueue>,
@@ -170,6 +172,7 @@ impl BufferCache {
             engine,
             shards: std::array::from_fn(|_| Mutex::new(Shard::new())),
             bits: AtomicU32::new(0),
+            layouts: AtomicU64::new(0),
             bells: std::array::from_fn(|_| Arc::new(WaitQueue::default())),
             room: Arc::new(WaitQueue::default()),
             waiting_for_room: AtomicUsize::new(0),
@@ -212,12 +215,11 @@ impl BufferCache {
     /// `EBUSY` while something of it is unsaved or under way: sync again, or `forget` it.
     pub fn detach(&self, device: &CachedDevice) -> Result<(), Error> {
         let all = device.all_keys();
-        for shard in &self.shards {
-            shard.lock().drop_clean(&all);
-        }
-        let is_held =
-            self.shards.iter().any(|s| s.lock().iter().any(|(key, _)| all.contains(&key)));
-        if is_held {
+        let held: Vec<Key> = self.each_shard(|shard, held| {
+            shard.drop_clean(&all);
+            held.extend(shard.iter().map(|(key, _)| key).filter(|key| all.contains(key)));
+        });
+        if !held.is_empty() {
             let what = format!("{}: some of its buffers are not yet written", device.name());
             return Err(Error::new(Errno::EBUSY, what));
         }
@@ -233,9 +235,7 @@ impl BufferCache {
 
     /// Removes every clean buffer (`cache drop`); no dirty one.
     pub fn drop_clean(&self) {
-        for shard in &self.shards {
-            shard.lock().drop_clean(&Key::ALL);
-        }
+        self.each_shard(|shard, _: &mut Vec<()>| shard.drop_clean(&Key::ALL));
         self.room.ring();
     }
 
@@ -291,6 +291,7 @@ impl BufferCache {
         let mut shards: Vec<MutexGuard<'_, Shard>> = self.shards.iter().map(Mutex::lock).collect();
         if bits != self.bits.load(Ordering::Acquire) {
             redistribute(&mut shards, bits);
+            self.layouts.fetch_add(1, Ordering::AcqRel);
             self.bits.store(bits, Ordering::Release);
         }
         let quota = |index: u64| match index {
@@ -319,11 +320,13 @@ impl BufferCache {
             written_bytes: self.work.written_bytes.load(Ordering::Relaxed),
             ..CacheStats::default()
         };
-        for shard in &self.shards {
-            let shard = shard.lock();
-            stats.used += (shard.used() * BLOCK_BYTES) as u64;
-            stats.hits = stats.hits.wrapping_add(shard.hits);
-            stats.misses += shard.misses;
+        let counts = self.each_shard(|shard, out| {
+            out.push(((shard.used() * BLOCK_BYTES) as u64, shard.hits, shard.misses));
+        });
+        for (used, hits, misses) in counts {
+            stats.used += used;
+            stats.hits = stats.hits.wrapping_add(hits);
+            stats.misses += misses;
         }
         stats
     }
@@ -334,9 +337,7 @@ impl BufferCache {
     pub fn list(&self) -> Vec<BufferReport> {
         let now = self.engine.now();
         let devices = self.devices.read();
-        let mut ranked = Vec::new();
-        for shard in &self.shards {
-            let shard = shard.lock();
+        let mut ranked = self.each_shard(|shard, ranked| {
             for (rank, (key, buffer)) in shard.iter().enumerate() {
                 let Some(device) = devices.by_index.get(&key.dev()) else { continue };
                 let report = BufferReport {
@@ -347,7 +348,7 @@ impl BufferCache {
                 };
                 ranked.push((rank, report));
             }
-        }
+        });
         drop(devices);
         ranked.sort_by_key(|(rank, _)| *rank);
         ranked.into_iter().map(|(_, report)| report).collect()
@@ -361,6 +362,21 @@ impl BufferCache {
             let shard = self.shards[place >> (8 - bits)].lock();
             if shard.bits == bits {
                 return shard;
+            }
+        }
+    }
+
+    /// Visits all shards, one after the other, and again from the start where a change of size
+    /// moved buffers between them meanwhile: what the visits collect is complete.
+    fn each_shard<T>(&self, mut visit: impl FnMut(&mut Shard, &mut Vec<T>)) -> Vec<T> {
+        loop {
+            let layout = self.layouts.load(Ordering::Acquire);
+            let mut out = Vec::new();
+            for shard in &self.shards {
+                visit(&mut shard.lock(), &mut out);
+            }
+            if self.layouts.load(Ordering::Acquire) == layout {
+                return out;
             }
         }
     }
@@ -416,12 +432,10 @@ impl BufferCache {
 
     /// The unsaved keys of a range that are `wanted`, ascending.
     fn unsaved(&self, range: &Range<Key>, wanted: impl Fn(&Buffer) -> bool) -> Vec<Key> {
-        let mut keys = Vec::new();
-        for shard in &self.shards {
-            let shard = shard.lock();
+        let mut keys = self.each_shard(|shard, keys| {
             let found = shard.unsaved(range).filter(|(_, buffer)| wanted(buffer));
             keys.extend(found.map(|(key, _)| key));
-        }
+        });
         keys.sort_unstable();
         keys
     }
@@ -430,13 +444,11 @@ impl BufferCache {
 impl BufferCache {
     /// The first of a range that can be written, ascending, as many as may be under way.
     fn first_ready(&self, range: &Range<Key>) -> Vec<Key> {
-        let mut keys = Vec::new();
         let share = self.share();
-        for shard in &self.shards {
-            let shard = shard.lock();
+        let mut keys = self.each_shard(|shard, keys| {
             let found = shard.unsaved(range).filter(|(_, buffer)| buffer.is_ready());
             keys.extend(found.map(|(key, _)| key).take(share));
-        }
+        });
         keys.sort_unstable();
         keys.truncate(UNDER_WAY_MAX);
         keys

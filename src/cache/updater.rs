@@ -60,6 +60,12 @@ impl Updater {
         }
     }
 
+    /// Rung when it should look again.
+    #[cfg(test)]
+    pub fn bell(&self) -> &Arc<WaitQueue> {
+        &self.bell
+    }
+
     /// Lets it look again.
     pub fn ring(&self) {
         self.is_idle.store(false, Ordering::SeqCst);
@@ -105,8 +111,8 @@ impl CachedDevice {
         let keys = self.all_keys();
         let (mut from, mut next) = (*self.durability.oldest.lock(), SimTime(u64::MAX));
         if self.dirty_blocks() > 0 {
-            for shard in &self.cache.shards {
-                let (oldest, retry) = shard.lock().oldest(&keys);
+            let oldest = self.cache.each_shard(|shard, out| out.push(shard.oldest(&keys)));
+            for (oldest, retry) in oldest {
                 (from, next) = (from.min(oldest), next.min(retry));
             }
         }
@@ -123,8 +129,10 @@ impl CachedDevice {
         let mut keys = Vec::new();
         if self.dirty_blocks() > 0 {
             let due = Due { now, age, along };
+            let (all, share) = (self.all_keys(), self.cache.share());
+            // What a change of size moves out of sight meanwhile is found the next time.
             for shard in &self.cache.shards {
-                shard.lock().due(&self.all_keys(), due, self.cache.share(), &mut keys);
+                shard.lock().due(&all, due, share, &mut keys);
             }
             if is_over && keys.len() < UNDER_WAY_MAX {
                 keys.extend(self.next_ready());

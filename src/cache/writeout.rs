@@ -246,26 +246,24 @@ impl CachedDevice {
         range: Range<u64>,
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
-        self.write_out(&self.keys(&range), &mut Order::awaited(), interrupt).map(drop)
+        self.write_out(&self.keys(&range), &mut Order::awaited(), interrupt)
     }
 
-    /// Writes out: how many blocks by this very order.
+    /// Writes out what is unsaved of `keys`.
     fn write_out(
         self: &Arc<Self>,
         keys: &Range<Key>,
         order: &mut Order,
         interrupt: &Interrupt,
-    ) -> Result<u64, Error> {
+    ) -> Result<(), Error> {
         if self.dirty_blocks() == 0 {
-            return Ok(0);
+            return Ok(());
         }
         let mut failure = None;
-        let mut ours = 0;
         for keys in self.cache.unsaved(keys, Buffer::is_unsaved).chunks(UNDER_WAY_MAX) {
             let begun: Vec<Launch> = keys.iter().map(|key| self.launch(*key, order)).collect();
             self.cache.engine.crank();
             for (key, begun) in keys.iter().zip(begun) {
-                ours += u64::from(matches!(begun, Launch::Begun(_)));
                 self.wait_landed(*key, begun, interrupt)?;
                 if matches!(begun, Launch::Flying(_)) {
                     let rest = self.launch(*key, order);
@@ -275,7 +273,7 @@ impl CachedDevice {
                 failure = failure.or(shard.peek(*key).and_then(|buffer| buffer.unwritten()));
             }
         }
-        failure.map_or(Ok(ours), |failure| Err(Error::device(self.name(), failure)))
+        failure.map_or(Ok(()), |failure| Err(Error::device(self.name(), failure)))
     }
 
     /// Waits until a write-out has landed.
@@ -331,9 +329,9 @@ impl CachedDevice {
         }
         let mut order = Order { origin, fua: true, ..Order::background() };
         let keys = self.keys(&(at..at + data.len() as u64));
-        let ours = self.write_out(&keys, &mut order, interrupt)?;
-        // What others wrote out meanwhile went without force unit access.
-        if ours == keys.end.block() - keys.start.block() { Ok(()) } else { self.flush(interrupt) }
+        self.write_out(&keys, &mut order, interrupt)?;
+        // Others may have written the bytes out meanwhile, without force unit access.
+        if self.needs_flush() { self.flush(interrupt) } else { Ok(()) }
     }
 
     /// For writers above the high mark: begins to write the next dirty blocks of this unit, or

@@ -11,7 +11,7 @@ mod writing;
 
 use super::{BufferCache, CacheConfig, CachedDevice};
 use crate::sync::Arc;
-use devices::engine::Engine;
+use devices::engine::{Engine, Time};
 use devices::{Class, Interrupt, Origin};
 use fake::{Fake, simulated};
 
@@ -32,8 +32,25 @@ impl House {
     }
 
     fn of(cache_blocks: u64, sectors: u64, sector_bytes: u32) -> House {
-        let engine = simulated();
         let config = CacheConfig { size_bytes: cache_blocks * 4096, ..CacheConfig::default() };
+        House::on(simulated(), config, sectors, sector_bytes)
+    }
+
+    /// In the host's time, with all threads, and a short flush age.
+    fn real(cache_blocks: u64, sectors: u64) -> House {
+        let engine = Engine::new(Time::Real);
+        engine.start().unwrap();
+        let config = CacheConfig {
+            size_bytes: cache_blocks * 4096,
+            flush_age_nanos: 8_000_000,
+            ..CacheConfig::default()
+        };
+        let house = House::on(engine, config, sectors, 512);
+        house.cache.start_updater().unwrap();
+        house
+    }
+
+    fn on(engine: Arc<Engine>, config: CacheConfig, sectors: u64, sector_bytes: u32) -> House {
         let cache = BufferCache::new(Arc::clone(&engine), config);
         let fake = Fake::new(&engine, sectors, sector_bytes, 1);
         let dev = cache.attach("sd0", Arc::clone(&fake) as _).unwrap();
@@ -65,30 +82,34 @@ impl House {
         assert!(!self.dev.has_unsynced());
     }
 
-    /// Lets so many nanoseconds pass, with the updater looking after the buffers.
+    /// Lets so many nanoseconds pass, with the updater looking after the buffers as its thread
+    /// would: when something is due, and when its bell is rung.
     fn pass(&self, nanos: u64) {
         let end = self.engine_now().after(nanos);
-        let bell = Arc::new(devices::WaitQueue::default());
+        let bell = self.cache.updater.bell();
         while self.engine_now() < end {
-            let now = self.engine_now();
-            let due =
-                self.cache.next_due().filter(|due| *due < end).map_or(end, |due| due.max(now));
-            let step = due.since(now).clamp(1, SECOND / 2);
-            let rung = Arc::clone(&bell);
-            self.engine.after(step, move || rung.ring());
-            let until = now.after(step);
-            self.engine.wait(&bell, None, || self.engine_now() >= until).unwrap();
+            let seen = bell.generation();
             self.cache.tick();
+            let now = self.engine_now();
+            let due = self.cache.next_due().map_or(end, |due| due.min(end));
+            let until = now.after(due.since(now).max(1));
+            let rung = Arc::clone(bell);
+            self.engine.after(until.since(now), move || rung.ring());
+            let is_over = || self.engine_now() >= until || bell.generation() != seen;
+            self.engine.wait(bell, None, is_over).unwrap();
         }
+        self.cache.tick();
     }
 
     fn engine_now(&self) -> devices::SimTime {
         devices::Clock::now(&*self.engine)
     }
 
-    /// Runs all that is scheduled.
+    /// Runs all that is scheduled, and waits until nothing is under way.
     fn settle(&self) {
         while self.engine.skip_to_next() {}
+        let busy = || self.cache.shards.iter().map(|s| s.lock().counts.busy).sum::<usize>();
+        self.cache.wait_for_room(&Interrupt::default(), || busy() == 0).unwrap();
     }
 
     fn states(&self) -> Vec<(u64, &'static str)> {
@@ -109,7 +130,9 @@ impl Drop for House {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.fake.resume();
+            self.cache.stop();
             self.settle();
+            self.engine.stop();
             self.audit();
             self.cache.devices.write().by_index.clear();
         }

@@ -207,11 +207,15 @@ fn owners(seed: u64, of: usize) -> Vec<Owner> {
     .collect()
 }
 
-fn house_of(seed: u64) -> House {
+fn house_of(seed: u64, time: Time) -> House {
     let mut rng = Rng::new(seed);
     let blocks = [1, 3, 8, 16, 40, 64, 1500][rng.index(7)];
-    let house = House::new(blocks, SECTORS - 1);
-    let delay_max = [0, 1000, 50_000_000][rng.index(3)];
+    let house = match time {
+        Time::Real => House::real(blocks, SECTORS - 1),
+        _ => House::new(blocks, SECTORS - 1),
+    };
+    let slowest = if time == Time::Real { 300_000 } else { 50_000_000 };
+    let delay_max = [0, 1000, slowest][rng.index(3)];
     let fail_one_in = [0, 0, 7, 40][rng.index(4)];
     let reject_one_in = [0, 0, 30][rng.index(3)];
     house.fake.script(|script| {
@@ -254,7 +258,7 @@ fn seeds(runs: u64) -> std::ops::Range<u64> {
 #[test]
 fn random_work_against_an_array() {
     for seed in seeds(400) {
-        let house = house_of(seed);
+        let house = house_of(seed, Time::Simulated);
         let mut owners = owners(seed, 1);
         for _ in 0..120 {
             step(&house, &mut owners[0]);
@@ -263,22 +267,33 @@ fn random_work_against_an_array() {
     }
 }
 
+fn three_threads(seed: u64, time: Time) {
+    let house = house_of(seed, time);
+    let mut owners = owners(seed, 3);
+    std::thread::scope(|scope| {
+        for owner in &mut owners {
+            let house = &house;
+            scope.spawn(move || {
+                for _ in 0..60 {
+                    step(house, owner);
+                }
+            });
+        }
+    });
+    finish(&house, &owners);
+}
+
 #[test]
 fn random_work_of_three_threads_against_an_array() {
     for seed in seeds(100) {
-        let house = house_of(seed);
-        let mut owners = owners(seed, 3);
-        std::thread::scope(|scope| {
-            for owner in &mut owners {
-                let house = &house;
-                scope.spawn(move || {
-                    for _ in 0..60 {
-                        step(house, owner);
-                    }
-                });
-            }
-        });
-        finish(&house, &owners);
+        three_threads(seed, Time::Simulated);
+    }
+}
+
+#[test]
+fn random_work_of_three_threads_beside_engine_and_updater() {
+    for seed in seeds(20) {
+        three_threads(seed, Time::Real);
     }
 }
 

@@ -294,10 +294,10 @@ fn the_size_can_change_while_in_use() {
         assert!(stats.used <= stats.capacity);
         house.settle();
         house.audit();
-        assert_eq!(house.read(1 << 20, 100_000), vec![6; 100_000]);
+        assert!(house.read(1 << 20, 100_000) == vec![6; 100_000]);
     }
     house.sync();
-    assert_eq!(house.fake.medium()[..2 << 20], vec![6; 2 << 20]);
+    assert!(house.fake.medium()[..2 << 20] == vec![6; 2 << 20]);
 }
 
 #[test]

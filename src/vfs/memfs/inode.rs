@@ -152,7 +152,7 @@ impl Inode {
             atime: meta.atime,
             mtime: meta.mtime,
             ctime: meta.ctime,
-            may_be_remembered: !self.is_directory() && !self.is_served(),
+            may_be_remembered: !(self.is_directory() || self.is_served() || self.is_device()),
         }
     }
 

@@ -329,7 +329,7 @@ fn devices_are_made_by_user_0_and_the_owner() {
     assert_eq!(mknod(&USER, "b").unwrap().mode, 0o644);
     let attr = mknod(&ROOT_USER, "c").unwrap();
     assert_eq!((attr.kind, attr.size, attr.blksize), (FileKind::Device(SD0), 1 << 20, 4096));
-    assert!(attr.may_be_remembered && !attr.shows_device);
+    assert!(!attr.may_be_remembered && !attr.shows_device);
 }
 
 #[test]
