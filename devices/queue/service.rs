@@ -402,7 +402,6 @@ impl Service {
         let jobs = self.waits.drain();
         self.accounts.gave_up(jobs.len() as u64, self.engine.now());
         fates.0.extend(jobs.into_iter().map(|job| (job.request, Err(verdict))));
-        self.disarm();
     }
 }
 
