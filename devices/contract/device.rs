@@ -194,8 +194,8 @@ pub trait BlockDevice: Send + Sync {
     /// model is served by the thread that does so.
     ///
     /// # Errors
-    /// The request, untouched, with `Range`, `Invalid`, `WriteProtected`, `NotReady`, or
-    /// `Hardware` where the unit is `not-functioning`.
+    /// The request, untouched, with `Range`, `Invalid`, `WriteProtected`, `NotReady`, `Hardware`
+    /// where the unit is `not-functioning`, or `Busy` where far too many wait already.
     fn submit(&self, request: Request) -> Result<(), Box<Rejected>>;
 
     /// What it is doing.

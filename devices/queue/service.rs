@@ -131,7 +131,13 @@ impl Service {
         request.queued_at = self.engine.now();
         self.accounts.came(request.queued_at);
         log::debug!(target: "queue", "{}: {request:?} id {} comes", self.name, request.origin.id);
-        self.waits.put(request);
+        if self.may_start() && self.waits.len() == 0 {
+            let (mut jobs, pieces) = std::mem::take(&mut self.spare);
+            self.waits.pass(request, self.longest(), &mut jobs);
+            self.start(jobs, pieces, fates);
+        } else {
+            self.waits.put(request);
+        }
         self.start_next(fates);
     }
 
@@ -255,32 +261,37 @@ impl Service {
         }
     }
 
+    fn may_start(&self) -> bool {
+        self.active.is_none() && !self.is_paused && !self.is_frozen && self.broken.is_none()
+    }
+
     fn start_next(&mut self, fates: &mut Fates) {
-        while self.active.is_none()
-            && !self.is_paused
-            && !self.is_frozen
-            && self.broken.is_none()
-            && self.waits.len() > 0
-        {
-            let now = self.engine.now();
+        while self.may_start() && self.waits.len() > 0 {
             let (mut jobs, pieces) = std::mem::take(&mut self.spare);
             let head = self.controller.head().unwrap_or(self.head);
-            self.waits.next(head, now, self.longest(), &mut jobs);
-            let Some(transfer) = transfer_of(&mut jobs, pieces) else { break };
-            let active = self.active.insert(Active { transfer, jobs, alive_at: now });
-            let controller = &mut self.controller;
-            match guarded(&self.name, || controller.start(&mut active.transfer)) {
-                Some(Ok(())) => {
-                    active.alive_at = self.engine.now(); // the host may have taken its time
-                    self.accounts.commanded();
-                    self.arm(self.timeout_nanos);
-                }
-                Some(Err(failure)) => self.end(End::Failed(failure), fates),
-                None => self.end(End::Panicked, fates),
+            self.waits.next(head, self.engine.now(), self.longest(), &mut jobs);
+            if jobs.is_empty() {
+                break;
             }
+            self.start(jobs, pieces, fates);
         }
         if self.active.is_none() {
             self.disarm();
+        }
+    }
+
+    fn start(&mut self, mut jobs: Vec<Job>, pieces: Vec<Piece>, fates: &mut Fates) {
+        let Some(transfer) = transfer_of(&mut jobs, pieces) else { return };
+        let active = self.active.insert(Active { transfer, jobs, alive_at: SimTime(0) });
+        let controller = &mut self.controller;
+        match guarded(&self.name, || controller.start(&mut active.transfer)) {
+            Some(Ok(())) => {
+                active.alive_at = self.engine.now(); // the host may have taken its time
+                self.accounts.commanded();
+                self.arm(self.timeout_nanos);
+            }
+            Some(Err(failure)) => self.end(End::Failed(failure), fates),
+            None => self.end(End::Panicked, fates),
         }
     }
 
@@ -402,7 +413,6 @@ impl Service {
         let jobs = self.waits.drain();
         self.accounts.gave_up(jobs.len() as u64, self.engine.now());
         fates.0.extend(jobs.into_iter().map(|job| (job.request, Err(verdict))));
-        self.disarm();
     }
 }
 

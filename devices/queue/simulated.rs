@@ -48,6 +48,7 @@ pub(super) struct Plate {
     /// Nanoseconds a command takes, and further ones for each sector the arm moves over.
     pub(super) nanos: (u64, u64),
     pub(super) knows_freeze: bool,
+    pub(super) tells_head: bool,
     is_frozen: bool,
     under_way: Option<(Fate, u64)>,
     serial: u64,
@@ -65,7 +66,17 @@ pub(super) fn disk(
     options: QueueOptions,
     change: impl FnOnce(&mut Plate),
 ) -> (Arc<Engine>, Arc<DiskQueue>, Arc<Mutex<Plate>>) {
-    let engine = Engine::new(Time::Simulated);
+    disk_in(Time::Simulated, sectors, options, change)
+}
+
+/// The same in another time.
+pub(super) fn disk_in(
+    time: Time,
+    sectors: u64,
+    options: QueueOptions,
+    change: impl FnOnce(&mut Plate),
+) -> (Arc<Engine>, Arc<DiskQueue>, Arc<Mutex<Plate>>) {
+    let engine = Engine::new(time);
     let geometry =
         Geometry { sectors, sector_bytes: 512, transfer_max: 64, ordered: false, read_only: false };
     let mut plate = Plate {
@@ -78,6 +89,7 @@ pub(super) fn disk(
         travel: 0,
         nanos: (1000, 10),
         knows_freeze: true,
+        tells_head: true,
         is_frozen: false,
         under_way: None,
         serial: 0,
@@ -204,7 +216,8 @@ impl Controller for Simulated {
     }
 
     fn head(&self) -> Option<Sector> {
-        Some(Sector(self.plate.lock().arm))
+        let plate = self.plate.lock();
+        plate.tells_head.then_some(Sector(plate.arm))
     }
 
     fn command(&mut self, command: UnitCommand) -> Result<(), IoError> {

@@ -148,12 +148,24 @@ impl Waits {
 
     /// A new request, checked at the door.
     pub(super) fn put(&mut self, request: Request) {
-        self.arrivals += 1;
-        let (id, class) = (self.arrivals, request.origin.class);
-        let place = Place::Listed;
-        let job = Job { id, request, class, served: 0, part: 0, tries: 0, is_alone: false, place };
+        let job = self.arrive(request);
         let blocker = self.latest_before(&job);
         self.enter(job, blocker);
+    }
+
+    /// A new request that is served at once, since nobody waits and nothing is served.
+    pub(super) fn pass(&mut self, request: Request, longest: u64, batch: &mut Vec<Job>) {
+        let mut job = self.arrive(request);
+        job.place = Place::Serving;
+        self.last_was_flush = job.request.op == Op::Flush;
+        batch.push(job);
+        self.serve(longest, batch);
+    }
+
+    fn arrive(&mut self, request: Request) -> Job {
+        self.arrivals += 1;
+        let (id, class, place) = (self.arrivals, request.origin.class, Place::Listed);
+        Job { id, request, class, served: 0, part: 0, tries: 0, is_alone: false, place }
     }
 
     /// One whose rest waits like everybody.
@@ -183,6 +195,11 @@ impl Waits {
         } else {
             self.merge(lead, longest, batch);
         }
+        self.serve(longest, batch);
+    }
+
+    /// Notes what is served now, for those who will overlap it.
+    fn serve(&mut self, longest: u64, batch: &mut [Job]) {
         for job in batch.iter_mut() {
             job.part = job.left().min(longest);
         }

@@ -1,8 +1,10 @@
 //! What a failure does, to whom, and how the unit comes back.
 
-use super::super::simulated::Fate;
+use super::super::simulated::{Fate, disk_in};
+
 use super::*;
 use crate::contract::UnitCommand::{Freeze, Pause, Repair, Reset, Resume, Thaw};
+use crate::engine::Time;
 use std::collections::VecDeque;
 
 /// The fates of the first commands; the others are served.
@@ -159,6 +161,34 @@ fn signs_of_life_keep_the_watchdog_quiet() {
     script(&plate, [Fate::Piecemeal(20)]);
     run(&disk, &engine, Op::Read, 0).unwrap();
     assert!(engine.now().0 > 20_000);
+}
+
+#[test]
+fn a_slow_host_is_not_taken_for_silent_hardware() {
+    let options = QueueOptions { timeout_nanos: 1_000_000, ..QueueOptions::default() };
+    let (engine, disk, plate) = disk_in(Time::Real, 4096, options, |_| ());
+    script(&plate, [Fate::Silent]);
+    let (begun, go_on) = (Arc::new(WaitQueue::default()), Arc::new(WaitQueue::default()));
+    let (bell, held) = (Arc::clone(&begun), Arc::clone(&go_on));
+    engine.after(0, move || {
+        bell.ring();
+        held.wait(0, None);
+    });
+    let log = Log::default();
+    let never = Arc::new(WaitQueue::default());
+    let state = std::thread::scope(|scope| {
+        scope.spawn(|| engine.crank());
+        begun.wait(0, None);
+        read(&disk, &log, 1, 0, 8);
+        let begun = engine.now();
+        engine.wait(&never, None, || engine.now().since(begun) > 20_000_000).unwrap();
+        let state = disk.status().state;
+        go_on.ring();
+        state
+    });
+    assert_eq!(state, State::Busy);
+    engine.wait(&never, None, || !log.names().is_empty()).unwrap();
+    assert_eq!(log.errors(), [(1, IoError::Timeout)]);
 }
 
 #[test]

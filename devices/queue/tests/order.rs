@@ -20,6 +20,18 @@ fn end_beginning_middle_are_served_as_2_3_1_except_by_fifo() {
 }
 
 #[test]
+fn where_hardware_does_not_tell_the_arm_stands_at_the_end_of_the_last_transfer() {
+    let (engine, disk, _) = disk(32768, with_scheduler("sstf"), |plate| plate.tells_head = false);
+    let log = Log::default();
+    read(&disk, &log, 1, 20000, 8);
+    for (name, at) in [(2, 100), (3, 19000), (4, 20009)] {
+        read(&disk, &log, name, at, 8);
+    }
+    settle(&engine);
+    assert_eq!(log.names(), [1, 4, 3, 2]);
+}
+
+#[test]
 fn a_page_in_goes_before_ten_reads() {
     for name in SCHEDULERS {
         let (engine, disk, plate) = disk(32768, with_scheduler(name), |_| ());
@@ -132,12 +144,16 @@ fn what_differs_in_kind_or_class_is_not_merged_nor_beyond_the_longest_transfer()
     for n in 0..3 {
         write(&disk, &log, 5, 1000 + 32 * n, 32);
     }
+    write(&disk, &log, 6, 2000, 40);
+    write(&disk, &log, 7, 2040, 28);
     disk.command(Resume).unwrap();
     settle(&engine);
     let mut commands: Vec<(u64, u64)> =
         plate.lock().commands.iter().map(|c| (c.sector, c.sectors)).collect();
     commands.sort_unstable();
-    assert_eq!(commands, [(0, 8), (8, 8), (16, 8), (24, 8), (1000, 64), (1064, 32)]);
+    let apart = [(0, 8), (8, 8), (16, 8), (24, 8)];
+    assert_eq!(commands[..4], apart);
+    assert_eq!(commands[4..], [(1000, 64), (1064, 32), (2000, 40), (2040, 28)]);
 }
 
 #[test]
@@ -172,6 +188,22 @@ fn one_flush_serves_all_that_wait_and_never_goes_twice_in_a_row() {
     let ops: Vec<Op> = plate.lock().commands.iter().map(|command| command.op).collect();
     assert_eq!(ops, [Op::Flush, Op::Write, Op::Flush]);
     assert_eq!(log.names(), [2, 2, 2, 2, 2, 1, 3]);
+}
+
+#[test]
+fn a_flush_lets_page_ins_go_first_but_not_for_ever() {
+    let (engine, disk, _) = disk(4096, QueueOptions::default(), |_| ());
+    let log = Log::default();
+    disk.command(Pause).unwrap();
+    disk.submit(Request::flush(origin(1, Class::Caller), log.done(100))).ok().unwrap();
+    for n in 0..20 {
+        let (who, at) = (origin(2, Class::PageIn), Sector(u64::from(n) * 100));
+        disk.submit(Request::read(at, vec![0; 4096], who, log.done(n))).ok().unwrap();
+    }
+    disk.command(Resume).unwrap();
+    settle(&engine);
+    let place = log.names().iter().position(|name| *name == 100).unwrap();
+    assert_eq!(place, SHARE as usize);
 }
 
 #[test]
