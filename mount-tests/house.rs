@@ -103,10 +103,14 @@ impl House {
         said.out
     }
 
-    /// Runs a script with `$M`, `$S`, `$T` set, `spindle` in the path, and a `ctl` function.
+    /// Runs a script with `$M`, `$S`, `$T` set and `spindle` in the path. Beside it are `ctl`, `val
+    /// KEY REPORT`, `fill BYTE COUNT`, and `piece FILE OFFSET COUNT`.
     pub fn try_sh(&self, script: &str) -> Said {
         let prelude = "set -euo pipefail\nctl() { spindle --at \"$M\" ctl \"$*\"; }\n\
-             val() { awk -v k=\"$1\" '$1==k{print $2}' \"$M/proc/$2\"; }\n";
+             val() { awk -v k=\"$1\" '$1==k{print $2}' \"$M/proc/$2\"; }\n\
+             fill() { head -c \"$2\" /dev/zero | tr '\\0' \"$1\"; }\n\
+             piece() { dd if=\"$1\" bs=64k skip=\"$2\" count=\"$3\" \
+                 iflag=skip_bytes,count_bytes status=none; }\n";
         let mut command = Command::new("bash");
         command.arg("-c").arg(format!("{prelude}{script}"));
         self.furnish(&mut command);

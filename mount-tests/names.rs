@@ -57,7 +57,7 @@ fn run_time_mounts() {
     h.sh("mkdir $M/mnt/a; ctl mount -t mem none /mnt/a; echo x > $M/mnt/a/f");
     assert!(h.text("proc/mounts").lines().any(|l| l.starts_with("none /mnt/a mem ")));
     let said = h.try_sh("exec 5<$M/mnt/a/f; ctl umount /mnt/a");
-    assert!(said.status == 1 && said.err.contains("busy"), "{said:?}");
+    assert!(said.status == 1 && said.err.contains("in use"), "{said:?}");
     h.ctl("umount /mnt/a");
     assert!(!h.text("proc/mounts").contains("/mnt/a"));
     h.sh("echo x > $M/mnt/file");

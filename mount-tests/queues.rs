@@ -94,7 +94,7 @@ fn killable() {
     let h = House::new();
     h.ctl("cache drop");
     h.ctl("pause sd0");
-    for signal in ["TERM", "KILL", "INT"] {
+    for signal in ["TERM", "KILL", "HUP"] {
         h.sh(&format!(
             "dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=9 count=1 status=none & p=$!
              for i in $(seq 2000); do [ $(grep -c ^sd0 $M/proc/queues) -ge 1 ] && break; done
@@ -124,7 +124,7 @@ fn choosing() {
 
 fn transient() {
     let h = House::new();
-    h.sh("tr '\\0' T < /dev/zero | head -c 512 | dd of=$M/dev/sd0 seek=50 conv=notrunc,fsync status=none
+    h.sh("fill T 512 | dd of=$M/dev/sd0 seek=50 conv=notrunc,fsync status=none
           ctl cache drop >/dev/null");
     h.ctl("fault add t on sd0 op=read block=50 do transient 2");
     let before = retries(&h, "sd0");
@@ -207,17 +207,17 @@ fn medium_error() {
     assert!(said.err.contains("Input/output error"), "{said:?}");
     assert_eq!(state_of(&h, "sd0"), "idle");
     h.sh("cmp -n $((100*4096)) $T/f $M/dev/sd0
-          cmp <(tail -c +$((101*4096+1)) $T/f) <(tail -c +$((101*4096+1)) $M/dev/sd0 | head -c $(((256-101)*4096)))");
+          cmp <(piece $T/f $((101*4096)) 634880) <(piece $M/dev/sd0 $((101*4096)) 634880)");
     assert!(h.text("proc/errors").contains("3/11/00"), "{}", h.text("proc/errors"));
 }
 
 fn bad_sectors() {
     let h = House::with(&["--set", "sd0.spares=2"]);
     h.ctl("fault add b on sd0 block=100-101 do badsector");
-    h.sh("tr '\\0' B < /dev/zero | head -c 512 > $T/b
+    h.sh("fill B 512 > $T/b
           dd if=$T/b of=$M/dev/rsd0 seek=100 conv=notrunc status=none
           dd if=$M/dev/rsd0 skip=100 count=1 status=none | cmp - $T/b
-          [ $(tail -c +51201 $S/sd0.img | head -c 512 | tr -d '\\0' | wc -c) = 0 ]
+          [ $(piece $S/sd0.img 51200 512 | tr -d '\\0' | wc -c) = 0 ]
           dd if=$T/b of=$M/dev/rsd0 seek=101 conv=notrunc status=none");
     h.ctl("fault add c on sd0 block=102 do badsector");
     let said = h.try_sh("dd if=$T/b of=$M/dev/rsd0 seek=102 conv=notrunc");

@@ -56,7 +56,7 @@ pub fn boot(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Kern
             high_percent: config.cache.high_percent,
         },
     );
-    let special = Arc::new(Special::new(Arc::clone(&switch), &cache, &engine)?);
+    let special = Arc::new(Special::new(Arc::clone(&switch), &cache, &machine)?);
     let files = Arc::new(OpenFiles::default());
     let doors: Arc<dyn SpecialFiles> = Arc::clone(&special) as _;
     let vfs = Vfs::new(doors, Arc::clone(&files), owner);

@@ -6,6 +6,8 @@ use crate::file::{Answer, Seek};
 use crate::partition::{self, Partition};
 use crate::sync::{Arc, Mutex, RwLock};
 use devices::engine::Engine;
+use devices::machine::Machine;
+use devices::trace::Trace;
 use devices::{BlockDevice, Geometry, Interrupt, Origin, SECTOR_SIZE, Sector};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -54,6 +56,7 @@ pub struct Disk {
     pub cached: Arc<CachedDevice>,
     /// The machine's engine: who waits for the unit turns it.
     pub engine: Arc<Engine>,
+    trace: Arc<Trace>,
     /// Partitions it may have: 15, or none for a unit of one minor.
     pub partitions_max: u32,
     partitions: RwLock<Vec<Partition>>,
@@ -71,20 +74,26 @@ impl Disk {
         name: &str,
         unit: Arc<dyn BlockDevice>,
         cached: Arc<CachedDevice>,
-        engine: Arc<Engine>,
+        machine: &Machine,
         partitions_max: u32,
     ) -> Disk {
         Disk {
             name: name.to_owned(),
             unit,
             cached,
-            engine,
+            engine: Arc::clone(&machine.engine),
+            trace: Arc::clone(&machine.trace),
             partitions_max,
             partitions: RwLock::default(),
             opens: Mutex::new(vec![0; partitions_max as usize + 1]),
             is_table_touched: AtomicBool::new(false),
             on_rescan: RwLock::new(None),
         }
+    }
+
+    /// Notes what a system call does here.
+    pub fn note(&self, origin: Origin, event: &'static str, detail: impl FnOnce() -> String) {
+        self.trace.note(origin, "spec", event, || format!("{} {}", self.name, detail()));
     }
 
     /// Size and nature.

@@ -160,6 +160,7 @@ impl FileOps for RawFile {
         }
         let whole = buf.len();
         buf.truncate(len);
+        self.disk.note(origin(call), "call step=1", || format!("raw read {len} at {at}"));
         let answer = read(&self.disk, origin(call), self.window.start + at, buf);
         if !matches!(answer, Ok(Answer::Later(_))) {
             buf.resize(whole, 0);

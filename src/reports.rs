@@ -232,8 +232,10 @@ fn errors(kernel: &Kernel) -> String {
         for e in disk.cached.write_errors() {
             let _ = writeln!(text, "{} {e}", disk.name);
         }
-        if let Some(failure) = disk.unit.sense() {
-            let _ = writeln!(text, "{} last {failure}", disk.name);
+        for e in disk.unit.error_log() {
+            let (op, sector, pid) = (e.op.name(), e.sector.0, e.origin.pid);
+            let _ = write!(text, "{} {op} block={sector} pid={pid}", disk.name);
+            let _ = writeln!(text, " at_ms={} {}", e.at.0 / 1_000_000, e.failure);
         }
         let retries = disk.unit.counters().retries;
         let _ = writeln!(text, "{} retries {retries}", disk.name);

@@ -13,7 +13,7 @@ use crate::file::{
 use crate::ioctl;
 use crate::raw::{self, RawFile};
 use crate::sync::{Arc, Mutex};
-use devices::engine::Engine;
+use devices::machine::Machine;
 use devices::switch::{CharUnit, NoDevice, Switch, Table};
 use devices::{CharDevice, DevId, Status};
 use std::collections::BTreeMap;
@@ -40,15 +40,17 @@ impl Special {
     pub fn new(
         switch: Arc<Switch>,
         cache: &Arc<BufferCache>,
-        engine: &Arc<Engine>,
+        machine: &Machine,
     ) -> Result<Special, Error> {
         let mut disks = BTreeMap::new();
+        cache.trace_into(&machine.trace);
+        machine.irqs.trace_into(&machine.trace);
         for row in switch.units().iter().filter(|row| row.table == Table::Block) {
             let Ok(unit) = switch.block(row.dev) else { continue };
+            unit.device.trace_into(&machine.trace);
             let cached = cache.attach(&row.name, Arc::clone(&unit.device))?;
             let partitions_max = switch.minors(row.dev.major).unwrap_or(1) - 1;
-            let engine = Arc::clone(engine);
-            let disk = Disk::new(&row.name, unit.device, cached, engine, partitions_max);
+            let disk = Disk::new(&row.name, unit.device, cached, machine, partitions_max);
             disks.insert(row.name.clone(), Arc::new(disk));
         }
         Ok(Special { switch, disks, char_opens: Arc::default() })
@@ -274,13 +276,16 @@ impl FileOps for BlockFile {
             return answer;
         }
         let from = raw::origin(call);
+        self.disk.note(from, "call step=1", || format!("read {len} at {start}"));
         if self.cached().read(from, start, &mut buf[..len])? {
+            self.disk.note(from, "return step=10", || format!("{len} bytes"));
             return Ok(Answer::Now(len));
         }
-        let cached = Arc::clone(self.cached());
+        let disk = Arc::clone(&self.disk);
         Ok(Answer::Later(Box::new(move |interrupt| {
             let mut memory = vec![0; len];
-            cached.read_wait(from, start, &mut memory, interrupt)?;
+            disk.cached.read_wait(from, start, &mut memory, interrupt)?;
+            disk.note(from, "return step=10", || format!("{len} bytes"));
             Ok(memory)
         })))
     }
@@ -297,6 +302,7 @@ impl FileOps for BlockFile {
             return self.direct_write(call, start, &data[..len]);
         }
         let from = raw::origin(call);
+        self.disk.note(from, "call step=1", || format!("write {len} at {start}"));
         let cached = Arc::clone(self.cached());
         if call.flags & O_DSYNC != 0 || cached.is_synchronous() {
             let data = data[..len].to_vec();

@@ -7,7 +7,10 @@
 //! Line N is vector 32 + N: the first 32 vectors belong to the processor.
 
 use super::Conflict;
+use crate::contract::Origin;
 use crate::sync::{Arc, Mutex};
+use crate::trace::Trace;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Lines there are.
@@ -30,6 +33,7 @@ type Handler = Arc<dyn Fn() + Send + Sync>;
 /// See the head of this file.
 pub struct IrqBus {
     lines: Vec<Line>,
+    trace: OnceLock<Arc<Trace>>,
 }
 
 #[derive(Default)]
@@ -80,7 +84,7 @@ pub struct IrqCounters {
 
 impl Default for IrqBus {
     fn default() -> IrqBus {
-        IrqBus { lines: (0..LINES).map(|_| Line::default()).collect() }
+        IrqBus { lines: (0..LINES).map(|_| Line::default()).collect(), trace: OnceLock::new() }
     }
 }
 
@@ -117,10 +121,18 @@ impl IrqBus {
         Ok(Arc::new(IrqLine { bus: Arc::clone(self), line, id }))
     }
 
+    /// From now on notes in `trace` when a line is raised. The first call counts.
+    pub fn trace_into(&self, trace: &Arc<Trace>) {
+        let _ = self.trace.set(Arc::clone(trace));
+    }
+
     /// A chip raises its line. Call it with no lock held.
     pub fn raise(&self, line: u8) {
         let Some(place) = self.lines.get(usize::from(line)) else { return };
         place.raised.fetch_add(1, Ordering::Relaxed);
+        if let Some(trace) = self.trace.get() {
+            trace.note(Origin::KERNEL, "irq", "raise step=6", || format!("line={line}"));
+        }
         let mut state = place.state.lock();
         if state.is_masked {
             state.is_pending = true;

@@ -1,7 +1,10 @@
 //! What a unit of the device switch must be able to do: block units and character units.
 
-use super::{Failure, IoError, Op, Origin, Rejected, Request, SECTOR_SIZE, Sector, WaitQueue};
+use super::{
+    Failure, IoError, Op, Origin, Rejected, Request, SECTOR_SIZE, Sector, SimTime, WaitQueue,
+};
 use crate::sync::Arc;
+use crate::trace::Trace;
 
 /// Size and nature of one block unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +148,21 @@ impl Default for Latencies {
     }
 }
 
+/// A line of a unit's error log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoggedError {
+    /// When.
+    pub at: SimTime,
+    /// What was asked.
+    pub op: Op,
+    /// First sector asked for.
+    pub sector: Sector,
+    /// On whose behalf.
+    pub origin: Origin,
+    /// What the device said.
+    pub failure: Failure,
+}
+
 /// What the operator can do to a unit (`ctl`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnitCommand {
@@ -220,6 +238,14 @@ pub trait BlockDevice: Send + Sync {
     fn sense(&self) -> Option<Failure> {
         None
     }
+
+    /// The last failures of requests, oldest first.
+    fn error_log(&self) -> Vec<LoggedError> {
+        Vec::new()
+    }
+
+    /// From now on notes in `trace` what is done with each request.
+    fn trace_into(&self, _trace: &Arc<Trace>) {}
 
     /// Does what the operator says.
     ///

@@ -8,11 +8,12 @@ use super::options::{QueueOptions, check_scheduler, format_time, parse_retries, 
 use super::service::{Fates, Service};
 use super::{Controller, scheduler};
 use crate::contract::{
-    BlockDevice, Clock, Counters, Failure, Geometry, IoError, Latencies, Op, PropertyError,
-    Rejected, Request, SECTOR_SIZE, Sector, State, Status, UnitCommand, Waiting,
+    BlockDevice, Clock, Counters, Failure, Geometry, IoError, Latencies, LoggedError, Op,
+    PropertyError, Rejected, Request, SECTOR_SIZE, Sector, State, Status, UnitCommand, Waiting,
 };
 use crate::engine::Engine;
 use crate::sync::{Arc, Mutex};
+use crate::trace::Trace;
 
 /// Most requests that may wait for one disk; more are refused with `Busy`.
 pub const REQUESTS_MAX: usize = 1 << 18;
@@ -156,6 +157,14 @@ impl BlockDevice for DiskQueue {
 
     fn sense(&self) -> Option<Failure> {
         self.service.lock().sense
+    }
+
+    fn error_log(&self) -> Vec<LoggedError> {
+        self.service.lock().errors.iter().copied().collect()
+    }
+
+    fn trace_into(&self, trace: &Arc<Trace>) {
+        self.service.lock().trace = Some(Arc::clone(trace));
     }
 
     fn command(&self, command: UnitCommand) -> Result<(), IoError> {

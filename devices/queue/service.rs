@@ -16,12 +16,18 @@ use super::scheduler::{Scheduler, scheduler};
 use super::waits::{Job, Waits};
 use super::{Controller, Piece, Progress, Transfer, accounts::Accounts};
 use crate::contract::{
-    Clock, Failure, IoError, Op, Request, SECTOR_SIZE, Sector, SimTime, UnitCommand, Waiting,
+    Clock, Failure, IoError, LoggedError, Op, Origin, Request, SECTOR_SIZE, Sector, SimTime,
+    UnitCommand, Waiting,
 };
 use crate::engine::{Engine, EventId};
 use crate::sync::Arc;
+use crate::trace::Trace;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Weak;
+
+/// Failures kept in a unit's error log; the oldest gives way.
+pub const ERRORS_MAX: usize = 64;
 
 /// Requests that are over and what became of them, to be told with no lock held.
 #[derive(Default)]
@@ -52,6 +58,9 @@ pub(super) struct Service {
     pub(super) accounts: Accounts,
     /// The last failure, none after a success.
     pub(super) sense: Option<Failure>,
+    /// The last failures, oldest first.
+    pub(super) errors: VecDeque<LoggedError>,
+    pub(super) trace: Option<Arc<Trace>>,
     /// Why the unit does not function.
     pub(super) broken: Option<Failure>,
     pub(super) is_paused: bool,
@@ -102,6 +111,8 @@ impl Service {
             head: Sector(0),
             accounts: Accounts::default(),
             sense: None,
+            errors: VecDeque::new(),
+            trace: None,
             broken: None,
             is_paused: false,
             is_frozen: false,
@@ -131,6 +142,7 @@ impl Service {
         request.queued_at = self.engine.now();
         self.accounts.came(request.queued_at);
         log::debug!(target: "queue", "{}: {request:?} id {} comes", self.name, request.origin.id);
+        self.note(request.origin, "insert step=3", &request);
         if self.may_start() && self.waits.len() == 0 {
             let (mut jobs, pieces) = std::mem::take(&mut self.spare);
             self.waits.pass(request, self.longest(), &mut jobs);
@@ -141,8 +153,20 @@ impl Service {
         self.start_next(fates);
     }
 
+    /// Notes what is done with a request.
+    fn note(&self, origin: Origin, event: &'static str, request: &Request) {
+        if let Some(trace) = self.trace.as_ref().filter(|trace| trace.is_on()) {
+            let (op, at, count) = (request.op.name(), request.sector.0, request.sectors);
+            let detail = || format!("{} {op} sector={at} count={count}", self.name);
+            trace.note(origin, "queue", event, detail);
+        }
+    }
+
     /// The controller raised its line.
     pub(super) fn interrupt(&mut self, fates: &mut Fates) {
+        if let Some(job) = self.active.as_ref().and_then(|active| active.jobs.first()) {
+            self.note(job.request.origin, "handle step=7", &job.request);
+        }
         let Some(active) = self.active.as_mut() else { return };
         let controller = &mut self.controller;
         match guarded(&self.name, || controller.interrupt(&mut active.transfer)) {
@@ -177,6 +201,9 @@ impl Service {
 
     /// Does what the operator says.
     pub(super) fn command(&mut self, word: UnitCommand, fates: &mut Fates) -> Result<(), IoError> {
+        if matches!(word, UnitCommand::Repair | UnitCommand::Reset) {
+            self.disarm(); // while nothing is under way nothing can be silent
+        }
         let controller = &mut self.controller;
         let answer = match word {
             UnitCommand::Pause | UnitCommand::Resume => Ok(()),
@@ -281,6 +308,9 @@ impl Service {
     }
 
     fn start(&mut self, mut jobs: Vec<Job>, pieces: Vec<Piece>, fates: &mut Fates) {
+        for job in &jobs {
+            self.note(job.request.origin, "dispatch step=4", &job.request);
+        }
         let Some(transfer) = transfer_of(&mut jobs, pieces) else { return };
         let active = self.active.insert(Active { transfer, jobs, alive_at: SimTime(0) });
         let controller = &mut self.controller;
@@ -396,6 +426,7 @@ impl Service {
                 Err(failure) => {
                     log::warn!(target: "queue", "{name}: {request:?}: {failure}");
                     self.sense = Some(failure);
+                    log_error(&mut self.errors, &request, failure, now);
                 }
             }
             self.waits.release(job.id);
@@ -419,6 +450,14 @@ impl Service {
 /// Whether such a failure is the end of the unit, until it is repaired.
 fn breaks(failure: Failure) -> bool {
     matches!(failure.error, IoError::Hardware | IoError::Timeout)
+}
+
+fn log_error(log: &mut VecDeque<LoggedError>, request: &Request, failure: Failure, at: SimTime) {
+    if log.len() == ERRORS_MAX {
+        log.pop_front();
+    }
+    let (op, sector, origin) = (request.op, request.sector, request.origin);
+    log.push_back(LoggedError { at, op, sector, origin, failure });
 }
 
 /// Moves the memory of `jobs` into a transfer; `pieces` is empty, its room is used.

@@ -44,10 +44,12 @@ use crate::sync::{Arc, Mutex, MutexGuard, RwLock};
 use books::{Key, Ledger};
 use buffer::Buffer;
 use devices::engine::Engine;
-use devices::{BlockDevice, Clock, Interrupt, WaitQueue};
+use devices::trace::Trace;
+use devices::{BlockDevice, Clock, Interrupt, Origin, WaitQueue};
 use shard::{Room, Shard};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use updater::Updater;
 use writeout::{Order, UNDER_WAY_MAX};
@@ -152,6 +154,7 @@ pub struct BufferCache {
     ledger: Ledger,
     work: Work,
     devices: RwLock<Devices>,
+    trace: OnceLock<Arc<Trace>>,
     size: AtomicU64,
     /// One change of size at a time.
     resizing: Mutex<CacheConfig>,
@@ -179,12 +182,24 @@ impl BufferCache {
             ledger: Ledger::default(),
             work: Work::default(),
             devices: RwLock::default(),
+            trace: OnceLock::new(),
             size: AtomicU64::new(0),
             resizing: Mutex::new(config),
             updater: Updater::new(config.flush_age_nanos),
         };
         cache.set_quotas(config.size_bytes);
         Arc::new(cache)
+    }
+
+    /// From now on notes in `trace` which reads were hits. The first call counts.
+    pub fn trace_into(&self, trace: &Arc<Trace>) {
+        let _ = self.trace.set(Arc::clone(trace));
+    }
+
+    fn note(&self, origin: Origin, event: &'static str, detail: impl FnOnce() -> String) {
+        if let Some(trace) = self.trace.get() {
+            trace.note(origin, "cache", event, detail);
+        }
     }
 
     /// Takes a unit under the cache. Its size is read now.

@@ -148,6 +148,10 @@ impl CachedDevice {
             {
                 return Err(Error::device(self.name(), failure));
             }
+            if tried == at {
+                self.cache
+                    .note(origin, "miss step=2", || format!("{} {left} at {pos}", self.name()));
+            }
             let begun = self.begin_rest(origin, pos, end, tried);
             tried = tried.max(begun.until);
             rounds += 1;
@@ -164,6 +168,8 @@ impl CachedDevice {
         if wants_more {
             self.read_ahead(origin, run, end);
         }
+        let event = if tried == at { "hit step=2" } else { "copy step=9" };
+        self.cache.note(origin, event, || format!("{} {} at {at}", self.name(), buf.len()));
         Ok(true)
     }
 
