@@ -421,7 +421,8 @@ impl Service {
             let (name, request) = (&self.name, job.request);
             match fate {
                 Ok(()) => {
-                    log::debug!(target: "queue", "{name}: {request:?} id {} done", request.origin.id);
+                    let id = request.origin.id;
+                    log::debug!(target: "queue", "{name}: {request:?} id {id} done");
                 }
                 Err(failure) => {
                     log::warn!(target: "queue", "{name}: {request:?}: {failure}");

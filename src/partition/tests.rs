@@ -326,7 +326,10 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..9000), odd in any::<bool>()) {
+    fn random_bytes_do_no_harm(
+        bytes in prop::collection::vec(any::<u8>(), 0..9000),
+        odd in any::<bool>(),
+    ) {
         let mut image = bytes;
         if odd && image.len() > 512 {
             image[510..512].copy_from_slice(&[0x55, 0xaa]);

@@ -27,8 +27,9 @@ fn step() -> impl Strategy<Value = Step> {
         Op::Flush,
     ]);
     prop_oneof![
-        12 => (op, 0..BLOCKS, 1..12u64, any::<u8>(), 0..9u32)
-            .prop_map(|(op, at, len, byte, who)| Step::Ask(op, at, len.min(BLOCKS - at), byte, who)),
+        12 => (op, 0..BLOCKS, 1..12u64, any::<u8>(), 0..9u32).prop_map(|(op, at, len, byte, who)| {
+            Step::Ask(op, at, len.min(BLOCKS - at), byte, who)
+        }),
         6 => Just(Step::Crank),
         1 => Just(Step::Pause),
         2 => Just(Step::Resume),
@@ -40,8 +41,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn fate() -> impl Strategy<Value = Fate> {
     prop_oneof![
-        20 => Just(Fate::Serve),
-        2 => Just(Fate::Fail(IoError::Transient)),
+        40 => Just(Fate::Serve),
+        4 => Just(Fate::Fail(IoError::Transient)),
         1 => Just(Fate::Refuse(IoError::Transient)),
         1 => Just(Fate::Fail(IoError::NotReady)),
         1 => Just(Fate::Fail(IoError::Hardware)),
