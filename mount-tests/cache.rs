@@ -294,8 +294,8 @@ fn direct() {
             dd if=$M/dev/sd0 of=/dev/null bs=4096 count=1 iflag=direct status=none; done");
     assert_eq!((reads(&h, "sd0"), bufcache(&h, "used")), (before + 100, used));
     h.sh("fill D 4096 > $T/d
-          dd if=$T/d of=$M/dev/sd0 bs=4096 count=1 oflag=direct conv=notrunc status=none");
-    assert_eq!((image_byte(&h, "sd0.img", 4095), bufcache(&h, "used")), (b'D', used));
+          dd if=$T/d of=$M/dev/sd0 bs=4096 seek=500 count=1 oflag=direct conv=notrunc status=none");
+    assert_eq!((image_byte(&h, "sd0.img", 501 * 4096 - 1), bufcache(&h, "used")), (b'D', used));
     for script in [
         "dd if=$M/dev/sd0 of=/dev/null bs=100 count=1 iflag=direct",
         "dd if=$M/dev/sd0 of=/dev/null bs=512 skip=7 count=1 iflag=direct,skip_bytes",

@@ -77,7 +77,7 @@ for name in sorted(os.listdir(m + '/dev')):
         except OSError as e: assert e.errno == errno.EINVAL, (name, e)
         try: os.pwrite(fd, b'x' * 512, 2**62); assert False, name
         except OSError as e: assert e.errno in (errno.ENOSPC, errno.EINVAL, errno.EFBIG), (name, e)
-    for cmd in (0, 1, 0xffffffff, 0xc0000000 | (16383 << 16), 0x80000000 | (16383 << 16), 0x40000000):
+    for cmd in (0, 0xdead, 0xffffffff, 0xc0000000 | (16383 << 16), 0x80000000 | (16383 << 16), 0x40000000):
         try: fcntl.ioctl(fd, cmd, bytearray(16383)); assert False, (name, cmd)
         except OSError as e: assert e.errno in (errno.ENOTTY, errno.EINVAL), (name, hex(cmd), e)
     os.close(fd)
