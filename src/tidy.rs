@@ -57,7 +57,10 @@ const ARROWS: &[(&str, &str)] = &[
     ("kernel", "cache config disk error file spec sync vfs"),
     ("reports", "cache disk error file kernel spec sync vfs words"),
     ("verbs", "cache config ctl disk error file kernel spec sync vfs words"),
-    ("boot", "cache config ctl disk error file kernel reports spec spool sync verbs vfs words"),
+    (
+        "boot",
+        "cache config ctl daemon disk error file kernel reports spec spool sync verbs vfs words",
+    ),
     ("daemon", "error file fuse sync vfs words"),
     ("lib", "*"),
     ("main", "*"),
@@ -80,11 +83,15 @@ const MACHINE_ARROWS: &[(&str, &str)] = &[
     ("chip", "bus contract engine fault machine manual medium sync timing trace value"),
     ("queue", "contract engine sync trace value"),
     ("filter", "contract engine fault sync value"),
+    ("ioport", "bus contract sync"),
+    ("controller", "bus contract engine machine manual queue sync timing value"),
+    ("switch", "contract sync"),
     ("conf", "*"),
+    ("exam", "*"),
     ("lib", "*"),
 ];
-const DRIVER_ARROWS: &str =
-    "bus chip contract engine fault filter machine manual medium queue sync timing trace value";
+const DRIVER_ARROWS: &str = "bus chip contract controller engine fault filter ioport machine \
+                             manual medium queue sync timing trace value";
 
 #[test]
 fn the_tree_keeps_the_house_rules() {
