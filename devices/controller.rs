@@ -207,7 +207,8 @@ pub(crate) fn attached(
     line: &Arc<IrqLine>,
     address: String,
 ) -> Attached {
-    let mut options = QueueOptions::default();
+    let trace = Some(Arc::clone(&machine.trace));
+    let mut options = QueueOptions { trace, ..QueueOptions::default() };
     if let Some(scheduler) = unit.text("scheduler") {
         options.scheduler = scheduler.into();
     }

@@ -80,13 +80,15 @@ fn gpt() {
     let h = House::new();
     h.sh("printf 'label: gpt\\nsize=20M\\nsize=30M\\n' | sfdisk -q $M/dev/sd0
           ls $M/dev/sd0p1 $M/dev/sd0p2 $M/dev/rsd0p1 >/dev/null
-          [ $(stat -c %s $M/dev/sd0p1) = $((20<<20)) ]; [ $(stat -c %s $M/dev/sd0p2) = $((30<<20)) ]");
+          [ $(stat -c %s $M/dev/sd0p1) = $((20<<20)) ]
+          [ $(stat -c %s $M/dev/sd0p2) = $((30<<20)) ]");
     h.sh("mkfs.vfat $M/dev/sd0p1 >/dev/null; mkdir $T/in $T/out
           for i in 1 2 3; do head -c 100000 /dev/urandom > $T/in/f$i; done; mkdir $T/in/d
           cp /etc/passwd $T/in/d/; export MTOOLS_SKIP_CHECK=1
           mcopy -s -i $M/dev/sd0p1 $T/in ::; mcopy -s -i $M/dev/sd0p1 ::in $T/out
           diff -r $T/in $T/out/in");
-    h.sh("sync $M/dev/sd0p1; start=$(sfdisk -d $M/dev/sd0 | sed -n 's/.*start= *\\([0-9]*\\).*/\\1/p' | head -1)
+    h.sh("sync $M/dev/sd0p1
+          start=$(sfdisk -d $M/dev/sd0 | sed -n 's/.*start= *\\([0-9]*\\).*/\\1/p' | head -1)
           [ $start -gt 0 ]; piece $S/sd0.img $((start*512)) $((20<<20)) | cmp - $M/dev/sd0p1
           cmp $M/dev/sd0p1 $M/dev/rsd0p1");
     let resolved = h.sh("spindle --at $M resolve /dev/sd0p1");
@@ -109,7 +111,8 @@ fn redirections() {
 
 fn small_devices() {
     let h = House::new();
-    h.sh("[ $(head -c 1000 $M/dev/zero | tr -d '\\0' | wc -c) = 0 ]; cat $M/dev/null | cmp - /dev/null
+    h.sh("[ $(head -c 1000 $M/dev/zero | tr -d '\\0' | wc -c) = 0 ]
+          cat $M/dev/null | cmp - /dev/null
           echo x > $M/dev/null; head -c 100 $M/dev/random > $T/a; head -c 100 $M/dev/urandom > $T/b
           ! cmp -s $T/a $T/b; [ $(head -c 10 $M/dev/full | wc -c) = 10 ]
           dd if=$M/dev/zero of=$M/dev/ram0 bs=64k count=4 status=none");

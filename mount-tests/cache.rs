@@ -308,7 +308,8 @@ fn direct() {
 fn coherent() {
     let h = House::with(&["--set", "cache.flush_age=1000s"]);
     h.sh("printf NEW | dd of=$M/dev/sd0 bs=1 seek=4096 conv=notrunc status=none
-          [ \"$(dd if=$M/dev/sd0 bs=4096 skip=1 count=1 iflag=direct status=none | head -c 3)\" = NEW ]
+          direct=$(dd if=$M/dev/sd0 bs=4096 skip=1 count=1 iflag=direct status=none | tr -d '\\0')
+          [ $direct = NEW ]
           head -c 3 $M/dev/sd0 >/dev/null
           fill D 8192 | dd of=$M/dev/sd0 bs=8192 oflag=direct conv=notrunc status=none
           [ \"$(head -c 3 $M/dev/sd0)\" = DDD ]");

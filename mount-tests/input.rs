@@ -27,7 +27,8 @@ fn machine_files() {
         ("[[dsik]]\nname = \"sd0\"\n", "m.toml:1:"),
         ("[[disk]]\nname = \"xx0\"\n", "m.toml:2:"),
         (
-            "[[disk]]\nname = \"sd0\"\nsize = \"1M\"\nport = 0x300\n[[disk]]\nname = \"sd1\"\nsize = \"1M\"\nport = 0x304\n",
+            "[[disk]]\nname = \"sd0\"\nsize = \"1M\"\nport = 0x300\n\
+             [[disk]]\nname = \"sd1\"\nsize = \"1M\"\nport = 0x304\n",
             "port",
         ),
         ("[[disk]\n", "m.toml:1"),

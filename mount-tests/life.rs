@@ -111,21 +111,25 @@ fn user_name_space() {
 fn ordinary_user() {
     // A mount name space of our own, in which /dev/fuse is open to all, leaves the host as it is.
     let h = House::unmounted(&[]);
-    h.sh("mkdir -p $T/home $T/bin; cp $(command -v spindle) $T/bin/; chmod -R a+rX $T; chmod 755 $T
+    h.sh(
+        "mkdir -p $T/home $T/bin; cp $(command -v spindle) $T/bin/; chmod -R a+rX $T; chmod 755 $T
           chown 65534:65534 $T/home
           unshare -m bash -c '
             set -euo pipefail
-            mount -t tmpfs -o dev none $T/bin2 2>/dev/null || { mkdir $T/bin2; mount -t tmpfs none $T/bin2; }
+            mkdir $T/bin2; mount -t tmpfs -o dev none $T/bin2
             mknod -m 666 $T/bin2/fuse c 10 229; mount --bind $T/bin2/fuse /dev/fuse
             export HOME=$T/home PATH=$T/bin:$PATH; unset M S
             setpriv --reuid 65534 --regid 65534 --clear-groups bash -euo pipefail -c \"
               cd \\$HOME; spindle mount io; spindle list | grep -q io; spindle status | grep -q sd0
               grep -q fuse.spindle /proc/mounts
-              echo me | dd of=io/dev/sd0 conv=notrunc,fsync status=none; [ \\$(head -c 2 io/dev/sd0) = me ]
+              echo me | dd of=io/dev/sd0 conv=notrunc,fsync status=none
+              [ \\$(head -c 2 io/dev/sd0) = me ]
               [ \\$(stat -c %u io/dev/sd0) = 65534 ]
-              kill -9 \\$(cat .local/state/spindle/default/pid); while kill -0 \\$(cat .local/state/spindle/default/pid) 2>/dev/null; do :; done
+              p=\\$(cat .local/state/spindle/default/pid); kill -9 \\$p
+              while kill -0 \\$p 2>/dev/null; do :; done
               spindle mount io; [ \\$(head -c 2 io/dev/sd0) = me ]; spindle umount io
-              ! grep -q fuse.spindle /proc/mounts\"'");
+              ! grep -q fuse.spindle /proc/mounts\"'",
+    );
 }
 
 fn foreground() {

@@ -77,7 +77,8 @@ fn held_queue() {
     h.ctl("pause sd0");
     h.sh("for i in 1 2 3 4 5; do
             (dd if=$M/dev/sd0 bs=4096 skip=$((i*100)) count=1 status=none > $T/out$i) & done
-          for i in 1 2; do dd if=$M/dev/sd1 of=/dev/null bs=4096 skip=$((i*50)) count=1 status=none; done
+          for i in 1 2; do
+            dd if=$M/dev/sd1 of=/dev/null bs=4096 skip=$((i*50)) count=1 status=none; done
           for i in $(seq 2000); do [ $(grep -c ^sd0 $M/proc/queues) = 5 ] && break; done
           grep ^sd0 $M/proc/queues > $T/queue; ls $M/dev >/dev/null
           grep ^sd0 $M/proc/status > $T/status; ctl resume sd0; wait
@@ -148,7 +149,8 @@ fn broken() {
     assert!(said.err.contains("Input/output error"), "{said:?}");
     assert_eq!(state_of(&h, "sd0"), "not-functioning");
     h.sh("a=$(date +%s%N)
-          for i in $(seq 20); do ! dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=3000 count=1 2>/dev/null; done
+          for i in $(seq 20); do
+            ! dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=3000 count=1 2>/dev/null; done
           b=$(date +%s%N); [ $((b-a)) -lt 2000000000 ]
           dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=3 count=1 status=none
           dd if=$M/dev/sd1 of=/dev/null bs=4096 count=1 status=none; ls $M/spool");
@@ -200,7 +202,8 @@ fn failed_delayed_write() {
 
 fn medium_error() {
     let h = House::new();
-    h.sh("head -c 1M /dev/urandom > $T/f; dd if=$T/f of=$M/dev/sd0 conv=notrunc,fsync bs=64k status=none
+    h.sh("head -c 1M /dev/urandom > $T/f
+          dd if=$T/f of=$M/dev/sd0 conv=notrunc,fsync bs=64k status=none
           ctl cache drop");
     h.ctl("fault add m on sd0 op=read block=800 do error EIO sense=3/11/00");
     let said = h.try_sh("dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=100 count=1");

@@ -121,7 +121,8 @@ fn install_nodes(kernel: &Arc<Kernel>) -> Result<(), Error> {
     });
     for disk in kernel.special.disks() {
         if let Err(error) = disk.rescan(&Interrupt::default()) {
-            log::warn!(target: "boot", "{}: its partition table cannot be read: {error}", disk.name);
+            let name = &disk.name;
+            log::warn!(target: "boot", "{name}: its partition table cannot be read: {error}");
         }
     }
     Ok(())

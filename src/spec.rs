@@ -47,7 +47,6 @@ impl Special {
         machine.irqs.trace_into(&machine.trace);
         for row in switch.units().iter().filter(|row| row.table == Table::Block) {
             let Ok(unit) = switch.block(row.dev) else { continue };
-            unit.device.trace_into(&machine.trace);
             let cached = cache.attach(&row.name, Arc::clone(&unit.device))?;
             let partitions_max = switch.minors(row.dev.major).unwrap_or(1) - 1;
             let disk = Disk::new(&row.name, unit.device, cached, machine, partitions_max);

@@ -4,7 +4,6 @@ use super::{
     Failure, IoError, Op, Origin, Rejected, Request, SECTOR_SIZE, Sector, SimTime, WaitQueue,
 };
 use crate::sync::Arc;
-use crate::trace::Trace;
 
 /// Size and nature of one block unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,9 +242,6 @@ pub trait BlockDevice: Send + Sync {
     fn error_log(&self) -> Vec<LoggedError> {
         Vec::new()
     }
-
-    /// From now on notes in `trace` what is done with each request.
-    fn trace_into(&self, _trace: &Arc<Trace>) {}
 
     /// Does what the operator says.
     ///

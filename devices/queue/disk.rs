@@ -13,7 +13,6 @@ use crate::contract::{
 };
 use crate::engine::Engine;
 use crate::sync::{Arc, Mutex};
-use crate::trace::Trace;
 
 /// Most requests that may wait for one disk; more are refused with `Busy`.
 pub const REQUESTS_MAX: usize = 1 << 18;
@@ -161,10 +160,6 @@ impl BlockDevice for DiskQueue {
 
     fn error_log(&self) -> Vec<LoggedError> {
         self.service.lock().errors.iter().copied().collect()
-    }
-
-    fn trace_into(&self, trace: &Arc<Trace>) {
-        self.service.lock().trace = Some(Arc::clone(trace));
     }
 
     fn command(&self, command: UnitCommand) -> Result<(), IoError> {

@@ -2,12 +2,14 @@
 
 use super::scheduler::SCHEDULERS;
 use crate::contract::PropertyError;
+use crate::sync::Arc;
+use crate::trace::Trace;
 
 /// Further tries that may be asked for.
 pub const RETRIES_MAX: u32 = 1000;
 
 /// What can be chosen for a disk's queue.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct QueueOptions {
     /// One of [`SCHEDULERS`]; an ordered medium has `fifo` whatever stands here.
     pub scheduler: String,
@@ -15,11 +17,14 @@ pub struct QueueOptions {
     pub retries: u32,
     /// After how many nanoseconds without a sign of life the hardware is given up.
     pub timeout_nanos: u64,
+    /// Where it is noted what is done with each request.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl Default for QueueOptions {
     fn default() -> QueueOptions {
-        QueueOptions { scheduler: "clook".into(), retries: 5, timeout_nanos: 5_000_000_000 }
+        let (scheduler, timeout_nanos) = ("clook".into(), 5_000_000_000);
+        QueueOptions { scheduler, retries: 5, timeout_nanos, trace: None }
     }
 }
 

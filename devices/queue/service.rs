@@ -112,7 +112,7 @@ impl Service {
             accounts: Accounts::default(),
             sense: None,
             errors: VecDeque::new(),
-            trace: None,
+            trace: options.trace,
             broken: None,
             is_paused: false,
             is_frozen: false,

@@ -1,4 +1,4 @@
-//! A shard of the cache: its buffers in order of use, its books, and what gives way when it is full.
+//! A shard of the cache: its buffers in order of use, its books, and what gives way when full.
 //!
 //! 1. `used <= quota`, except while the quota has just been made smaller.
 //! 2. What gives way is the buffer not used for longest that is clean and idle. A dirty one that

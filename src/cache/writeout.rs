@@ -15,8 +15,8 @@ use devices::{
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
-/// Buffers that a sync, the updater, or a writer above the high mark has under way at once: 4 MiB. Their
-/// memory is away, so that readers of them wait no longer than for so much.
+/// Buffers that a sync, the updater, or a writer above the high mark has under way at once: 4 MiB.
+/// Their memory is away, so that readers of them wait no longer than for so much.
 pub(super) const UNDER_WAY_MAX: usize = 1024;
 /// Time until a failed write is tried again, doubled with each failure up to a limit.
 const RETRY_NANOS: u64 = 1_000_000_000;
