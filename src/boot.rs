@@ -84,7 +84,7 @@ fn refuse_what_is_at_fault(config: &Config, probe: &ProbeReport) -> Result<(), E
         .iter()
         .filter_map(|probe| match &probe.outcome {
             Outcome::Left(why @ (AttachError::Conflict(_) | AttachError::Host(_))) => {
-                Some(format!("{}: {}: {why}", config.place(&probe.unit), probe.unit))
+                Some(format!("{}: {why}", config.place(&probe.unit)))
             }
             _ => None,
         })
