@@ -87,7 +87,7 @@ pub struct Status {
 /// One direction of Linux's /proc/diskstats (Documentation/admin-guide/iostats.rst).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Direction {
-    /// Requests completed.
+    /// Requests completed; those merged into one transfer count as one, as in Linux.
     pub ios: u64,
     /// Requests merged into another before they reached the hardware.
     pub merges: u64,
@@ -114,10 +114,35 @@ pub struct Counters {
     pub busy_nanos: u64,
     /// Nanoseconds weighted by the number in flight.
     pub queue_nanos: u64,
-    /// Commands given to the hardware: less than `ios` where requests were merged.
+    /// Commands given to the hardware: merged requests share one, split ones take several, and
+    /// each further try is one more.
     pub commands: u64,
     /// Failures that were tried again.
     pub retries: u64,
+}
+
+/// How many requests took how long, from queueing to completion: element `n` counts those of at
+/// least 2^n and less than 2^(n+1) nanoseconds; the first has 0 too, the last all that is longer.
+pub type Histogram = [u64; 40];
+
+/// Latencies of one block unit since power-on, request by request, merged ones too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Latencies {
+    /// Reads.
+    pub read: Histogram,
+    /// Writes, and zeroing.
+    pub write: Histogram,
+    /// Discards.
+    pub discard: Histogram,
+    /// Flushes.
+    pub flush: Histogram,
+}
+
+impl Default for Latencies {
+    fn default() -> Latencies {
+        let none: Histogram = [0; 40];
+        Latencies { read: none, write: none, discard: none, flush: none }
+    }
 }
 
 /// What the operator can do to a unit (`ctl`).
@@ -184,6 +209,11 @@ pub trait BlockDevice: Send + Sync {
     /// Its counters since power-on.
     fn counters(&self) -> Counters {
         Counters::default()
+    }
+
+    /// Its latencies since power-on.
+    fn latencies(&self) -> Latencies {
+        Latencies::default()
     }
 
     /// The sense of the last failure, as `REQUEST SENSE` would tell; none after a success.

@@ -1,6 +1,30 @@
 //! The generic disk: everything between `submit` and the registers that all disks share.
+//!
+//! `disk` is the door, `waits` knows who waits and who may go (through `lane`, which keeps the
+//! limits, and a scheduler, which chooses), `service` drives the one [`Controller`] and decides
+//! what a failure means, `accounts` counts.
 
-use crate::contract::{Failure, Geometry, IoError, Op, PropertyError, Sector};
+mod accounts;
+mod clook;
+mod deadline;
+mod disk;
+mod extents;
+mod fifo;
+mod lane;
+mod options;
+mod scan;
+mod scheduler;
+mod service;
+mod sstf;
+mod waits;
+
+pub use disk::{DiskQueue, REQUESTS_MAX};
+pub use lane::{STARVATION, TURN, starvation_bound};
+pub use options::{QueueOptions, RETRIES_MAX};
+pub use scheduler::{Entry, SCHEDULERS, Scheduler, scheduler};
+pub use waits::{AGED_NANOS, SHARE};
+
+use crate::contract::{Failure, Geometry, IoError, Op, PropertyError, Sector, UnitCommand};
 
 /// A run of a request's memory that takes part in a transfer.
 #[derive(Debug, Default)]
@@ -67,6 +91,16 @@ pub trait Controller: Send {
     /// the last transfer.
     fn head(&self) -> Option<Sector> {
         None
+    }
+
+    /// Tells the hardware what the operator does: `Freeze` stops it in mid-work, `Thaw` lets it go
+    /// on, `Repair` mends what was broken by hand. `Repair` and `Reset` are followed by a call of
+    /// [`Controller::reset`] in any case.
+    ///
+    /// # Errors
+    /// `Unsupported` unless the hardware can; the unit then refuses `Freeze` and `Thaw`.
+    fn command(&mut self, _command: UnitCommand) -> Result<(), IoError> {
+        Err(IoError::Unsupported)
     }
 
     /// Properties of the hardware that can be set at run time (`timing`, `transfer`).

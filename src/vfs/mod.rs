@@ -1,9 +1,6 @@
 //! Names: one tree over many file systems; plain structs in, plain structs out, no FUSE.
 
-use crate::error::Error;
-use crate::file::{Caller, Device, OpenFile, OpenFiles, SpecialFiles};
-use crate::sync::Arc;
-use std::ffi::OsStr;
+use crate::file::Device;
 use std::time::SystemTime;
 
 /// Number of an inode in the whole tree: the FUSE node id. The root is [`Ino::ROOT`].
@@ -160,7 +157,26 @@ pub struct StatFs {
 pub const NAME_BYTES_MAX: usize = 255;
 /// Most symbolic links followed in one walk.
 pub const SYMLINKS_MAX: usize = 40;
+/// Longest path, in bytes.
+pub const PATH_BYTES_MAX: usize = 4096;
 
-// The room's helper fills in: struct Vfs, mounts.rs, walk.rs, inode.rs, memfs.rs, devfs..., textfs.
-#[allow(dead_code)]
-type Seam = (Arc<dyn SpecialFiles>, Arc<OpenFiles>, Arc<OpenFile>, Caller, Error, Box<OsStr>);
+pub mod fs;
+mod furnish;
+mod inode;
+pub mod memfs;
+mod mounting;
+mod mounts;
+mod names;
+mod nodesfs;
+mod nodestore;
+mod opens;
+#[cfg(test)]
+mod tests;
+mod textfs;
+mod tree;
+mod walk;
+mod xattr;
+
+pub use fs::FileSystem;
+pub use mounting::Mounts;
+pub use tree::{Access, Follow, MountLine, NodeLine, Resolution, Unmount, Vfs};

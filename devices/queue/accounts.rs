@@ -1,0 +1,141 @@
+//! The books of one disk: its counters in Linux's sense, and its latencies.
+
+use crate::contract::{Counters, Direction, Histogram, Latencies, Op, Request, SimTime};
+
+/// See the head of this file.
+#[derive(Default)]
+pub(super) struct Accounts {
+    counters: Counters,
+    latencies: Latencies,
+    /// Until when `busy_nanos` and `queue_nanos` are summed.
+    summed_until: SimTime,
+}
+
+impl Accounts {
+    /// The counters as they are now.
+    pub(super) fn counters(&mut self, now: SimTime) -> Counters {
+        self.sum_until(now);
+        self.counters
+    }
+
+    pub(super) fn latencies(&self) -> Latencies {
+        self.latencies
+    }
+
+    /// A request came in.
+    pub(super) fn came(&mut self, now: SimTime) {
+        self.sum_until(now);
+        self.counters.in_flight += 1;
+    }
+
+    /// `requests` left that never reached the hardware.
+    pub(super) fn gave_up(&mut self, requests: u64, now: SimTime) {
+        self.sum_until(now);
+        self.counters.in_flight -= requests;
+    }
+
+    /// The hardware was given a command.
+    pub(super) fn commanded(&mut self) {
+        self.counters.commands += 1;
+    }
+
+    /// A failure is tried again.
+    pub(super) fn retried(&mut self) {
+        self.counters.retries += 1;
+    }
+
+    /// `sectors` were transferred.
+    pub(super) fn transferred(&mut self, op: Op, sectors: u64) {
+        self.direction(op).sectors += sectors;
+    }
+
+    /// Requests that shared one command are completed: as in Linux they are one I/O, as old as the
+    /// oldest, and the others were merged into it.
+    pub(super) fn completed<'a>(
+        &mut self,
+        op: Op,
+        requests: impl Iterator<Item = &'a Request>,
+        now: SimTime,
+    ) {
+        let (mut number, mut longest) = (0, 0);
+        for request in requests {
+            let nanos = now.since(request.queued_at);
+            number += 1;
+            longest = longest.max(nanos);
+            let histogram = self.histogram(op);
+            let bucket = nanos.max(1).ilog2() as usize;
+            histogram[bucket.min(histogram.len() - 1)] += 1;
+        }
+        if number > 0 {
+            self.gave_up(number, now);
+            let direction = self.direction(op);
+            direction.ios += 1;
+            direction.merges += number - 1;
+            direction.nanos += longest;
+        }
+    }
+
+    fn sum_until(&mut self, now: SimTime) {
+        let nanos = now.since(self.summed_until);
+        self.summed_until = self.summed_until.max(now);
+        if self.counters.in_flight > 0 {
+            self.counters.busy_nanos += nanos;
+            self.counters.queue_nanos += nanos * self.counters.in_flight;
+        }
+    }
+
+    /// Zeroing is a write, as in Linux (`op_stat_group`).
+    fn direction(&mut self, op: Op) -> &mut Direction {
+        match op {
+            Op::Read => &mut self.counters.read,
+            Op::Write | Op::Zero => &mut self.counters.write,
+            Op::Discard => &mut self.counters.discard,
+            Op::Flush => &mut self.counters.flush,
+        }
+    }
+
+    fn histogram(&mut self, op: Op) -> &mut Histogram {
+        match op {
+            Op::Read => &mut self.latencies.read,
+            Op::Write | Op::Zero => &mut self.latencies.write,
+            Op::Discard => &mut self.latencies.discard,
+            Op::Flush => &mut self.latencies.flush,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{Origin, Sector};
+
+    #[test]
+    fn busy_and_weighted_time_are_summed_over_what_is_in_flight() {
+        let mut accounts = Accounts::default();
+        accounts.came(SimTime(100));
+        accounts.came(SimTime(110));
+        accounts.gave_up(2, SimTime(130));
+        let counters = accounts.counters(SimTime(500));
+        assert_eq!((counters.busy_nanos, counters.queue_nanos), (30, 10 + 2 * 20));
+    }
+
+    #[test]
+    fn two_that_share_a_command_are_one_io_and_one_merge() {
+        let mut accounts = Accounts::default();
+        let done = || Box::new(|_, _| ());
+        let mut pair =
+            [0, 1].map(|n| Request::read(Sector(n), vec![0; 512], Origin::KERNEL, done()));
+        pair[1].queued_at = SimTime(60);
+        accounts.came(SimTime(0));
+        accounts.came(SimTime(60));
+        accounts.transferred(Op::Read, 2);
+        accounts.completed(Op::Read, pair.iter(), SimTime(100));
+        let read = accounts.counters(SimTime(100)).read;
+        assert_eq!(read, Direction { ios: 1, merges: 1, sectors: 2, nanos: 100 });
+        let latencies = accounts.latencies().read;
+        assert_eq!((latencies[5], latencies[6]), (1, 1)); // 40 ns and 100 ns
+        for request in pair {
+            request.finish(Ok(()));
+        }
+    }
+}
