@@ -1,4 +1,4 @@
-//! Microbenchmarks: what a hit, a miss, a write, a flush, a queued request and a walk cost.
+//! Microbenchmarks: what a copy, a hit, a miss, a write, a flush, a queued request and a walk cost.
 //!
 //! No FUSE and no thread: the callers' work alone, on a unit that is done at the next crank.
 
@@ -27,6 +27,7 @@ const SEED: u64 = 1;
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
+    copies(&mut criterion);
     hits(&mut criterion);
     misses(&mut criterion);
     writes(&mut criterion);
@@ -95,13 +96,37 @@ fn available_bytes() -> u64 {
     kib.map_or(u64::MAX, |kib| kib << 10)
 }
 
+/// Numbers of blocks, the greatest only where there is memory for it.
+fn sizes() -> Vec<u64> {
+    let has_room = |blocks: &u64| {
+        let needed = blocks * BLOCK * 3 / 2;
+        let has_room = available_bytes() > needed;
+        if !has_room {
+            eprintln!("{blocks} blocks are left out: they need {} MiB", needed >> 20);
+        }
+        has_room
+    };
+    [1 << 10, 1 << 20].into_iter().filter(has_room).collect()
+}
+
+/// What a hit cannot beat: the copy alone, of a block at a random place.
+fn copies(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("copy");
+    for blocks in sizes() {
+        group.bench_function(BenchmarkId::from_parameter(blocks), |bencher| {
+            let memory = (0..blocks).map(|_| vec![1; BLOCK_BYTES]).collect::<Vec<Vec<u8>>>();
+            let mut buf = vec![0; BLOCK_BYTES];
+            let mut rng = fastrand::Rng::with_seed(SEED);
+            bencher.iter(|| {
+                black_box(&mut buf).copy_from_slice(&memory[rng.usize(..memory.len())]);
+            });
+        });
+    }
+}
+
 fn hits(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("hit");
-    for blocks in [1 << 10, 1 << 20] {
-        if available_bytes() < blocks * BLOCK * 3 / 2 {
-            eprintln!("hit/{blocks}: left out, it needs {} MiB", blocks * BLOCK * 3 / 2 >> 20);
-            continue;
-        }
+    for blocks in sizes() {
         group.bench_function(BenchmarkId::from_parameter(blocks), |bencher| {
             let disk = disk(blocks + blocks / 2, blocks); // shards are not filled evenly
             let mut buf = vec![0; BLOCK_BYTES];

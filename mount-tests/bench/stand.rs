@@ -120,7 +120,8 @@ impl Stand {
         }
         let log = fs::read_to_string(self.path("log")).unwrap_or_default();
         let last = log.lines().map(str::trim).rfind(|line| !line.is_empty());
-        Err(Trouble::new(what, last.unwrap_or("did not appear")))
+        let silent = if is_up { "its daemon ended without a word" } else { "did not appear" };
+        Err(Trouble::new(what, last.unwrap_or(silent)))
     }
 
     /// Whether one of its daemons is gone.
