@@ -134,8 +134,11 @@ fn bench(args: &Args) -> Result<bool, Trouble> {
     let report = judge(&works, args, &cores, &field, (runs, more), is_partial);
     drop(field);
     publish(&report, &works, args)?;
-    match is_partial {
-        true => Err(Trouble::Stopped),
+    if is_partial {
+        return Err(Trouble::Stopped);
+    }
+    match report.runs.is_empty() && report.promises.iter().all(|promise| promise.ratio.is_none()) {
+        true => Err(Trouble::Failed("nothing could be measured".into())),
         false => Ok(is_kept(&report)),
     }
 }
@@ -175,8 +178,7 @@ fn scale_works(
     promises: &mut Vec<Promise>,
 ) -> Result<(), Trouble> {
     if args.wants("flush-growth", false) {
-        let absent = field.absent.get(SPINDLE);
-        promises.push(scale::flush_growth(field.target(SPINDLE), absent)?);
+        promises.push(scale::flush_growth(field.target(SPINDLE))?);
     }
     if args.wants("memory", false) {
         promises.push(scale::memory(setup, args, cores)?);

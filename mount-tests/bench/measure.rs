@@ -56,7 +56,14 @@ impl Field {
         if self.target(name).is_some() || self.absent.contains_key(name) {
             return Ok(());
         }
-        match targets::start(if name == RAW { SPINDLE } else { name }, setup) {
+        // The raw node is of the machine that has our disk: one stand, two targets.
+        let stand = if name == RAW { SPINDLE } else { name };
+        if stand != name && (self.target(stand).is_some() || self.absent.contains_key(stand)) {
+            let why = self.absent.get(stand).map_or("there is no such node", String::as_str);
+            self.absent.insert(name, why.to_owned());
+            return Ok(());
+        }
+        match targets::start(stand, setup) {
             Ok((stand, targets)) => {
                 self.stands.push((stand, targets.iter().map(|target| target.name).collect()));
                 self.targets.extend(targets);

@@ -187,7 +187,8 @@ pub fn promises(
         for gate in work.gates.iter().filter(asked) {
             let why = [work.ours, gate.beside]
                 .iter()
-                .find_map(|name| Some(format!("{name} not offered: {}", absent.get(name)?)));
+                .find(|name| absent.contains_key(*name))
+                .map(|name| format!("{name} not offered"));
             let promise = Promise {
                 work: work.name,
                 place: Some(gate.place),

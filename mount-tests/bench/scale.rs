@@ -39,11 +39,10 @@ fn promise(work: &'static str, metric: &'static str, beside: &'static str, most:
 
 /// The time an fsync takes a dirty buffer and power of two, with many beside few. 1 is n log n;
 /// the bound leaves room for the processor's caches.
-pub fn flush_growth(target: Option<&Target>, absent: Option<&String>) -> Result<Promise, Trouble> {
+pub fn flush_growth(target: Option<&Target>) -> Result<Promise, Trouble> {
     let promise = promise("flush-growth", "time", "1 Ki dirty buffers", 1.5);
     let Some(target) = target else {
-        let why = absent.map(|why| format!("{SPINDLE} not offered: {why}"));
-        return Ok(Promise { why, ..promise });
+        return Ok(Promise { why: Some(format!("{SPINDLE} not offered")), ..promise });
     };
     let (few, many) = (1 << 10, (target.bytes / KIB4 / 2).min(1 << 16));
     let mut pairs = Vec::new();
