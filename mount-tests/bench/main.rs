@@ -27,7 +27,7 @@ use host::Cores;
 use measure::{Field, Run};
 use report::{Promise, Report, Verdict};
 use stand::Scratch;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -43,18 +43,29 @@ fn main() -> ExitCode {
     }
     let args = Args::parse();
     if args.list {
-        print!("{}", list());
-        return ExitCode::SUCCESS;
+        return match show(&list()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
     }
     match bench(&args) {
         Ok(is_kept) if is_kept || !args.gate => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(Trouble::Stopped) => ExitCode::from(130),
         Err(trouble) => {
-            eprintln!("bench: {trouble}");
+            tell(format!("bench: {trouble}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// A line on standard error; where nobody hears it, nothing is lost.
+fn tell(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn show(text: &str) -> std::io::Result<()> {
+    std::io::stdout().write_all(text.as_bytes())
 }
 
 fn floor(mountpoint: &str, bytes: &str, threads: &str) -> ExitCode {
@@ -65,7 +76,7 @@ fn floor(mountpoint: &str, bytes: &str, threads: &str) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("floor: {mountpoint}: {error}");
+            tell(format!("floor: {mountpoint}: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -226,8 +237,8 @@ fn publish(report: &Report, works: &[Work], args: &Args) -> Result<(), Trouble> 
     if let Some(path) = &args.plot {
         write(path, plot::draw(report, works))?;
     }
-    print!("{}", report::table(report, works, std::io::stdout().is_terminal()));
-    Ok(())
+    show(&report::table(report, works, std::io::stdout().is_terminal()))
+        .map_err(|error| Trouble::new("standard output", error))
 }
 
 /// No promise broken, and none unmeasured but those of what our daemon does not offer.

@@ -206,26 +206,28 @@ impl Progress {
             format!(", {} left", minutes(each * (self.all - self.done) as f64))
         };
         self.done += 1;
+        let (work, place, target) = (turn.work.name, turn.place.name(), turn.target);
+        let at = format!("[{}/{}] round {round} of {rounds}", self.done, self.all);
+        self.show(&format!("\r\x1b[K{at}: {work} {place} {target}{left}"));
+    }
+
+    /// Writes to the terminal, if it is one.
+    fn show(&self, words: &str) {
         if self.is_shown {
-            let (work, place) = (turn.work.name, turn.place.name());
-            eprint!("\r\x1b[K[{}/{}] round {round} of {rounds}", self.done, self.all);
-            eprint!(": {work} {place} {}{left}", turn.target);
-            let _ = std::io::stderr().flush();
+            let _ = std::io::stderr().write_all(words.as_bytes()); // nobody looks: nothing lost
         }
     }
 
     /// A line that stays.
     fn say(&self, line: &str) {
-        let clear = if self.is_shown { "\r\x1b[K" } else { "" };
-        eprintln!("{clear}{line}");
+        self.show("\r\x1b[K");
+        crate::tell(line);
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.is_shown {
-            eprint!("\r\x1b[K");
-        }
+        self.show("\r\x1b[K");
     }
 }
 

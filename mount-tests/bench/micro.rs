@@ -18,6 +18,7 @@ use spindle::sync::Arc;
 use spindle::vfs::memfs::MemFs;
 use spindle::vfs::{Follow, Vfs};
 use std::hint::black_box;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{OnceLock, Weak};
 
@@ -102,7 +103,8 @@ fn sizes() -> Vec<u64> {
         let needed = blocks * BLOCK * 3 / 2;
         let has_room = available_bytes() > needed;
         if !has_room {
-            eprintln!("{blocks} blocks are left out: they need {} MiB", needed >> 20);
+            let words = format!("{blocks} blocks are left out: they need {} MiB", needed >> 20);
+            let _ = writeln!(std::io::stderr(), "{words}");
         }
         has_room
     };

@@ -40,7 +40,9 @@ impl Drop for Scratch {
 
 fn remove(dir: &Path) {
     match host::mounts_under(dir).first() {
-        Some(mount) => eprintln!("bench: {} is still mounted; left as it is", mount.display()),
+        Some(mount) => {
+            crate::tell(format!("bench: {} is still mounted; left as it is", mount.display()));
+        }
         None => {
             let _ = fs::remove_dir_all(dir);
         }

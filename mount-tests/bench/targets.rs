@@ -241,7 +241,7 @@ fn fuse_floor(stand: &mut Stand, setup: &Setup) -> Result<Target, Trouble> {
     stand.will_mount(&mnt);
     let pid = stand.start(&mut daemon)?;
     let file = mnt.join(floor::FILE);
-    stand.wait_until(FLOOR, || file.exists())?;
+    stand.wait_until(floor::FILE, || file.exists())?;
     Ok(Target::new(FLOOR, file, setup.bytes, &[pid]))
 }
 
