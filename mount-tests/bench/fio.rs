@@ -184,7 +184,10 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_behind_chatter_and_an_error_is_one() {
-        let side = r#"{"io_bytes":8192,"iops":20.5,"total_ios":2,"runtime":100,"clat_ns":{"percentile":{"50.000000":9000,"99.000000":13000}}}"#;
+        let latency = r#"{"percentile":{"50.000000":9000,"99.000000":13000}}"#;
+        let side = format!(
+            r#"{{"io_bytes":8192,"iops":20.5,"total_ios":2,"runtime":100,"clat_ns":{latency}}}"#
+        );
         let said = |error| {
             format!(r#"note: x {{"jobs":[{{"error":{error},"read":{side},"write":{side}}}]}}"#)
         };
