@@ -121,14 +121,14 @@ fn ordinary_user() {
             export HOME=$T/home PATH=$T/bin:$PATH; unset M S
             setpriv --reuid 65534 --regid 65534 --clear-groups bash -euo pipefail -c \"
               cd \\$HOME; spindle mount io; spindle list | grep -q io; spindle status | grep -q sd0
-              grep -q fuse.spindle /proc/mounts
+              grep -q home/io.fuse.spindle /proc/mounts
               echo me | dd of=io/dev/sd0 conv=notrunc,fsync status=none
               [ \\$(head -c 2 io/dev/sd0) = me ]
               [ \\$(stat -c %u io/dev/sd0) = 65534 ]
               p=\\$(cat .local/state/spindle/default/pid); kill -9 \\$p
               while kill -0 \\$p 2>/dev/null; do :; done
               spindle mount io; [ \\$(head -c 2 io/dev/sd0) = me ]; spindle umount io
-              ! grep -q fuse.spindle /proc/mounts\"'",
+              ! grep -q home/io.fuse.spindle /proc/mounts\"'",
     );
 }
 
