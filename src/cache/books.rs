@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const DEV_SHIFT: u32 = 40;
 
 /// Blocks side by side that share a shard, a lock round and an entry of the dirty list: 64 KiB.
-pub(super) const GROUP_BLOCKS: u64 = 16;
+pub(super) const GROUP_BLOCKS: u64 = GROUP as u64;
+/// The same, as the length of an array.
+pub(super) const GROUP: usize = 16;
 
 /// Names a block of the machine: device and block number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

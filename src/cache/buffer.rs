@@ -149,6 +149,8 @@ pub(super) struct Buffer {
     pub is_fresh: bool,
     /// Fetched ahead, and not yet read.
     pub is_ahead: bool,
+    /// The shard's tick when it last moved to the front.
+    pub used_at: u32,
 }
 
 impl Buffer {

@@ -7,7 +7,7 @@
 //!    of a buffer that they note goes through [`Shard::change`] or [`Shard::book`].
 //! 4. Buffers of a group ([`GROUP_BLOCKS`] neighbours) are always in the same shard.
 
-use super::books::{Admission, Counts, Due, GROUP_BLOCKS, Group, Key, Ledgers, Marks};
+use super::books::{Admission, Counts, Due, GROUP, GROUP_BLOCKS, Group, Key, Ledgers, Marks};
 use super::buffer::{BLOCK_BYTES, Buffer, Part, Sectors, Span, Tally};
 use devices::SimTime;
 use devices::engine::Engine;
@@ -71,6 +71,21 @@ pub(super) enum Victims {
     Clean,
 }
 
+/// How a buffer was used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// Again, so soon that it need not move in the order of use.
+    Recent,
+    /// It becomes the last one to give way.
+    Now,
+    /// It will not be used again before it is gone: it becomes the first one to give way.
+    Last,
+}
+
+/// A shard for fewer buffers keeps the exact order of use; a larger one leaves a buffer where it
+/// is when it was used within the last eighth of as many uses.
+const EXACT_BUFFERS: usize = 1024;
+
 /// See the head of this file.
 pub(super) struct Shard {
     /// log2 of the number of shards that this one was filled for.
@@ -81,6 +96,10 @@ pub(super) struct Shard {
     pub hits: u64,
     pub misses: u64,
     quota: usize,
+    /// Uses so far, wrapping.
+    tick: u32,
+    /// Uses after which a buffer moves to the front when it is used again.
+    slack: u32,
     lru: LruCache<Key, Buffer>,
     groups: BTreeMap<u64, Group>,
 }
@@ -95,6 +114,8 @@ impl Shard {
             hits: 0,
             misses: 0,
             quota: 0,
+            tick: 0,
+            slack: 0,
             lru: LruCache::unbounded(),
             groups: BTreeMap::new(),
         }
@@ -104,6 +125,8 @@ impl Shard {
     /// updater begins early, and before writers wait.
     pub fn set_quota(&mut self, quota: usize, wake_percent: usize, high_percent: usize) {
         self.quota = quota;
+        let is_exact = quota < EXACT_BUFFERS;
+        self.slack = if is_exact { 0 } else { u32::try_from(quota / 8).unwrap_or(u32::MAX) };
         self.marks = Marks::new(quota, wake_percent, high_percent);
     }
 
@@ -127,19 +150,16 @@ impl Shard {
         self.lru.iter().map(|(key, buffer)| (*key, buffer))
     }
 
-    /// Copies bytes of neighbouring blocks out, from byte `offset` of block `key` on, up to the
-    /// first one that is not there. What is read to the end of its block sinks where `is_ageing`.
-    pub fn copy_out(
-        &mut self,
-        mut key: Key,
-        mut offset: usize,
-        out: &mut [u8],
-        is_ageing: bool,
-    ) -> Copied {
-        let mut copied = Copied::default();
-        while let Some(left) = out.get_mut(copied.bytes..).filter(|left| !left.is_empty()) {
-            let span = Span { from: offset, to: BLOCK_BYTES.min(offset + left.len()) };
-            let Some(buffer) = self.lru.get_mut(&key) else { break };
+    /// Copies bytes of neighbouring blocks of a group out, from byte `offset` of block `key` on, up
+    /// to the first one that is not there. What is read to the end of its block sinks where
+    /// `is_ageing`.
+    pub fn copy_out(&mut self, key: Key, offset: usize, out: &mut [u8], is_ageing: bool) -> Copied {
+        let found = self.look_up(key, (offset + out.len()).div_ceil(BLOCK_BYTES));
+        let (mut copied, mut from, mut blocks) = (Copied::default(), offset, 0);
+        let mut uses = [Use::Recent; GROUP];
+        for (buffer, mark) in found.iter().map_while(|buffer| *buffer).zip(&mut uses) {
+            let left = &mut out[copied.bytes..];
+            let span = Span { from, to: BLOCK_BYTES.min(from + left.len()) };
             if !buffer.holds(span.touched(9)) {
                 break;
             }
@@ -147,25 +167,69 @@ impl Shard {
             left[..len].copy_from_slice(buffer.bytes(span));
             copied.hits += u64::from(!buffer.is_fresh);
             copied.was_ahead |= buffer.is_ahead;
-            buffer.is_fresh = false;
-            buffer.is_ahead = false;
             if is_ageing && span.to == BLOCK_BYTES {
-                self.lru.demote(&key);
+                *mark = Use::Last;
+            } else if buffer.is_fresh || buffer.is_ahead || self.is_long_ago(buffer.used_at) {
+                *mark = Use::Now;
             }
             copied.bytes += len;
-            offset = 0;
+            (from, blocks) = (0, blocks + 1);
+        }
+        let mut key = key;
+        for mark in &uses[..blocks] {
+            self.mark_used(key, *mark);
             key = key.next();
         }
         self.hits = self.hits.wrapping_add(copied.hits);
         copied
     }
 
-    /// Takes bytes into one block.
+    /// The buffers of neighbouring blocks. All are looked up before the first is used, so that the
+    /// processor waits for their places in memory together and not for one after the other.
+    fn look_up(&self, key: Key, blocks: usize) -> [Option<&Buffer>; GROUP] {
+        let (mut found, mut key) = ([None; GROUP], key);
+        for place in found.iter_mut().take(blocks) {
+            *place = self.lru.peek(&key);
+            key = key.next();
+        }
+        found
+    }
+
+    /// Whether a buffer used at that tick is to be moved to the front when it is used again: moving
+    /// touches its neighbours in the order, which costs more than reading a block.
+    fn is_long_ago(&self, used_at: u32) -> bool {
+        self.tick.wrapping_sub(used_at) >= self.slack
+    }
+
+    fn mark_used(&mut self, key: Key, how: Use) {
+        self.tick = self.tick.wrapping_add(1);
+        if how == Use::Recent {
+            return;
+        }
+        if let Some(buffer) = self.lru.get_mut(&key) {
+            buffer.is_fresh = false;
+            buffer.is_ahead = false;
+            buffer.used_at = self.tick;
+        }
+        if how == Use::Last {
+            self.lru.demote(&key);
+        }
+    }
+
+    /// Which of some neighbouring blocks are here, the first as the lowest bit.
+    pub fn present_bits(&self, key: Key, blocks: usize) -> u16 {
+        let found = self.look_up(key, blocks);
+        let bit = |(n, buffer): (usize, &Option<&Buffer>)| u16::from(buffer.is_some()) << n;
+        found.iter().enumerate().map(bit).sum()
+    }
+
+    /// Takes bytes into one block, which is here only if it `is_present`.
     pub fn copy_in(
         &mut self,
         key: Key,
         span: Span,
         data: &[u8],
+        is_present: bool,
         taking: &Taking<'_>,
     ) -> Result<(), Stop> {
         let shift = taking.unit_shift;
@@ -174,7 +238,9 @@ impl Shard {
             _ if taking.is_failing && self.counts.unsaved >= self.marks.high => Admission::Full,
             admission => admission,
         };
-        if let Some(buffer) = self.lru.get_mut(&key) {
+        let (tick, slack) = (self.tick.wrapping_add(1), self.slack);
+        let found = if is_present { self.lru.peek_mut(&key) } else { None };
+        if let Some(buffer) = found {
             if buffer.is_away() {
                 return Err(Stop::Away);
             }
@@ -188,7 +254,9 @@ impl Shard {
             let was = buffer.tally();
             buffer.write_in(span, data, touched, taking.engine);
             let is = buffer.tally();
+            let is_long_ago = tick.wrapping_sub(buffer.used_at) > slack;
             self.book(key, was, is, taking.ledgers);
+            self.mark_used(key, if is_long_ago { Use::Now } else { Use::Recent });
             return Ok(());
         }
         if touched != covered {

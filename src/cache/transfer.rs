@@ -374,12 +374,15 @@ impl CachedDevice {
             let group_end = done + in_group(pos, data.len() - done);
             let mut shard = self.cache.shard(self.key(pos));
             let was_below = shard.counts.unsaved < shard.marks.wake;
+            let blocks = (offset(pos) + group_end - done).div_ceil(BLOCK_BYTES);
+            let mut present = shard.present_bits(self.key(pos), blocks);
             while done < group_end && stop.is_none() {
                 let pos = at + done as u64;
                 let span = span(pos, data.len() - done);
                 let len = span.to - span.from;
-                match shard.copy_in(self.key(pos), span, &data[done..done + len], &taking) {
-                    Ok(()) => done += len,
+                let (is_present, part) = (present & 1 != 0, &data[done..done + len]);
+                match shard.copy_in(self.key(pos), span, part, is_present, &taking) {
+                    Ok(()) => (done, present) = (done + len, present >> 1),
                     Err(why) => stop = Some(why),
                 }
             }

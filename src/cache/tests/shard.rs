@@ -47,7 +47,7 @@ impl Room8 {
             ledgers,
         };
         let span = Span { from: 0, to: BLOCK_BYTES };
-        self.shard.copy_in(Key::new(0, block), span, &[1; BLOCK_BYTES], &taking)
+        self.shard.copy_in(Key::new(0, block), span, &[1; BLOCK_BYTES], true, &taking)
     }
 
     fn blocks(&self) -> Vec<u64> {
