@@ -6,6 +6,7 @@ use crate::{Check, check};
 pub const CHECKS: &[Check] = &[
     check("ns_01_sigterm_writes_everything_and_unmounts", &[], sigterm),
     check("ns_01_fusermount_unmounts_and_the_daemon_ends", &["fusermount3"], fusermount),
+    check("umount_lets_go_of_disks_that_are_held", &[], held),
     check("umount_all_and_list", &[], umount_all),
     check("a_killed_daemon_is_followed_by_a_new_one", &[], killed),
     check("two_daemons_cannot_share_a_state_directory", &[], shared_state),
@@ -39,6 +40,21 @@ fn fusermount() {
     );
     h.await_end(pid);
     assert_eq!(h.sh("dd if=$S/sd0.img bs=1 skip=9000 count=1 status=none"), "Z");
+}
+
+fn held() {
+    for hold in ["pause sd0", "freeze sd0", "irq off sd0"] {
+        let h = House::new();
+        h.sh("printf Z | dd of=$M/dev/sd0 bs=1 seek=9000 conv=notrunc status=none");
+        h.ctl(hold);
+        let pid = h.pid();
+        let said = h.try_sh("timeout 20 spindle umount $M");
+        if said.status != 0 {
+            h.sh(&format!("kill -9 {pid}"));
+        }
+        assert!(said.status == 0, "{hold}: {said:?}");
+        assert_eq!(h.sh("dd if=$S/sd0.img bs=1 skip=9000 count=1 status=none"), "Z", "{hold}");
+    }
 }
 
 fn umount_all() {
