@@ -118,6 +118,16 @@ fn garbage_to_ctl() {
     assert!(h.refused("puase sd0").contains("did you mean pause?"));
     assert!(h.refused("pause").contains("pause DEV"));
     assert!(h.refused("pause sd7").contains("sd7"));
+    assert!(h.refused("trace maybe").contains("trace: maybe is not on, off or clear"));
+    for (line, words) in [
+        ("umount /mnt", "umount: /mnt: "),
+        ("mount -t mem none /nope", "mount: /nope: "),
+        ("mknod /nope/x b 8 0", "mknod: /nope: "),
+        ("mknod /dev/sd0 b 8 0", "mknod: /dev/sd0: "),
+    ] {
+        let error = h.refused(line);
+        assert!(error.contains(words), "{line}: {error}");
+    }
     for script in [
         "printf 'pa\\0use sd0\\n' > $M/ctl",
         "head -c 1M /dev/zero | tr '\\0' x > $M/ctl",
