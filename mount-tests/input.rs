@@ -32,6 +32,8 @@ fn machine_files() {
              [[disk]]\nname = \"sd1\"\nsize = \"1M\"\nport = 0x304\n",
             "port",
         ),
+        ("[[disk]]\nname = \"sd0\"\nsize = \"1M\"\nirq = 999\n", "no irq 999: the last is 223"),
+        ("[cache]\nsize = \"0\"\n", "m.toml:2: \"size\" of [cache] is at least"),
         ("[[disk]\n", "m.toml:1"),
         ("[cache]\nsize = \"lots\"\n", "m.toml:2:"),
     ];

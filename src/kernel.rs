@@ -1,6 +1,7 @@
 //! The running machine: every room of the kernel half, and the way down.
 
 use crate::cache::BufferCache;
+use crate::config::CacheConfig;
 use crate::disk::Disk;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Device, DeviceKind, OpenFiles};
@@ -97,8 +98,8 @@ impl Kernel {
         };
         match property {
             "size" => {
-                let bytes = parse_size(value).filter(|bytes| *bytes > 0);
-                let bytes = bytes.ok_or_else(|| wrong("a size is wanted, as in 64M"))?;
+                let bytes = parse_size(value).filter(|b| CacheConfig::SIZE_BYTES.contains(b));
+                let bytes = bytes.ok_or_else(|| wrong("a size of 4K to 1T is wanted, as 64M"))?;
                 let cache = Arc::clone(&self.cache);
                 return Ok(Answer::Later(Box::new(move |interrupt| {
                     cache.resize(bytes, interrupt)?;

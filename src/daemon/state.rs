@@ -69,7 +69,8 @@ impl State {
             let holder = std::fs::read_to_string(dir.join("pid")).unwrap_or_default();
             let holder = holder.trim().parse().unwrap_or(0);
             if has_waited || is_mounted() {
-                return Err(refuse(Errno::EBUSY, &format!("state in use by pid {holder}")));
+                let why = format!("state in use by pid {holder}; --state names another");
+                return Err(refuse(Errno::EBUSY, &why));
             }
             wait_for_end(holder);
             has_waited = true;
@@ -166,7 +167,7 @@ fn check_version(dir: &Path) -> Result<(), String> {
     match std::fs::read_to_string(&path) {
         Ok(text) if text == VERSION => Ok(()),
         Ok(text) => Err(format!(
-            "of another version: it says {:?}, this program knows {:?}",
+            "of another version: it says {:?}, this program knows {:?}; --state names another",
             text.lines().next().unwrap_or_default(),
             VERSION.trim_end()
         )),
@@ -204,7 +205,8 @@ mod tests {
         let _held = State::take(dir.path(), || false).unwrap();
         let error = State::take(dir.path(), || true).unwrap_err();
         assert_eq!(error.errno, Errno::EBUSY);
-        assert!(error.what.ends_with(&format!("state in use by pid {}", std::process::id())));
+        let words = format!("state in use by pid {}; --state names another", std::process::id());
+        assert!(error.what.ends_with(&words), "{error}");
     }
 
     #[test]
