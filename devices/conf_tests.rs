@@ -158,7 +158,7 @@ fn conflicts_are_refused_in_words_and_leave_nothing_claimed() {
         "sd3: no irq 230: the last is 223",
         "sd4: sector = 1000: must be 512 or 4096",
         "sd5: size = 1000: no multiple of 512",
-        "sd6: no such port",
+        "sd6: no port 65536: the last is 65535",
         "sd7: spares = 513: must be from 0 to 512",
         "sd0: there is a unit 0 of driver sd already",
         "xy0: no driver xy (there are mem, ram, fd, hd, sd)",

@@ -5,6 +5,7 @@ use crate::{Check, check};
 
 pub const CHECKS: &[Check] = &[
     check("machine_files_with_a_wrong_word", &[], machine_files),
+    check("a_refused_machine_leaves_no_images", &[], no_images),
     check("settings_with_a_wrong_word", &[], settings),
     check("state_directories_that_cannot_be", &[], state_directories),
     check("mount_points_that_cannot_be", &[], mount_points),
@@ -31,6 +32,8 @@ fn machine_files() {
              [[disk]]\nname = \"sd1\"\nsize = \"1M\"\nport = 0x304\n",
             "port",
         ),
+        ("[[disk]]\nname = \"sd0\"\nsize = \"1M\"\nirq = 999\n", "no irq 999: the last is 223"),
+        ("[cache]\nsize = \"0\"\n", "m.toml:2: \"size\" of [cache] is at least"),
         ("[[disk]\n", "m.toml:1"),
         ("[cache]\nsize = \"lots\"\n", "m.toml:2:"),
     ];
@@ -45,6 +48,28 @@ fn machine_files() {
         let said = h.try_sh(&format!("spindle mount $M --state $S {script}"));
         assert!(said.status == 1 && said.err.starts_with("spindle: "), "{said:?}");
     }
+}
+
+fn no_images() {
+    let h = House::unmounted(&[]);
+    for text in [
+        "[[disk]]\nname = \"sd0\"\nsize = \"1M\"\n\
+         [[disk]]\nname = \"sd1\"\nsize = \"1M\"\nport = 0x4001\n",
+        "[[disk]]\nname = \"sd0\"\nsize = \"8191T\"\n",
+    ] {
+        std::fs::write(h.scratch().join("m.toml"), text).expect("a machine file");
+        let said = h.try_sh("spindle mount $M --state $S --machine $T/m.toml");
+        assert!(said.status == 1, "{text}: {said:?}");
+        h.sh("! ls $S/*.img 2>/dev/null");
+    }
+    // The default machine, with disks of other sizes, finds nothing in its way.
+    h.mount();
+    h.sh("echo kept | dd of=$M/dev/sd1 conv=notrunc,fsync status=none");
+    h.umount();
+    // What was there before stays.
+    let said = h.try_sh("spindle mount $M --state $S --set sd0.port=0x4101");
+    assert!(said.status == 1, "{said:?}");
+    assert_eq!(h.sh("head -c 4 $S/sd1.img; [ -f $S/sd0.img ]"), "kept");
 }
 
 fn settings() {
@@ -95,6 +120,16 @@ fn garbage_to_ctl() {
     assert!(h.refused("puase sd0").contains("did you mean pause?"));
     assert!(h.refused("pause").contains("pause DEV"));
     assert!(h.refused("pause sd7").contains("sd7"));
+    assert!(h.refused("trace maybe").contains("trace: maybe is not on, off or clear"));
+    for (line, words) in [
+        ("umount /mnt", "umount: /mnt: "),
+        ("mount -t mem none /nope", "mount: /nope: "),
+        ("mknod /nope/x b 8 0", "mknod: /nope: "),
+        ("mknod /dev/sd0 b 8 0", "mknod: /dev/sd0: "),
+    ] {
+        let error = h.refused(line);
+        assert!(error.contains(words), "{line}: {error}");
+    }
     for script in [
         "printf 'pa\\0use sd0\\n' > $M/ctl",
         "head -c 1M /dev/zero | tr '\\0' x > $M/ctl",

@@ -6,6 +6,8 @@ use crate::{Check, check};
 pub const CHECKS: &[Check] = &[
     check("ns_01_sigterm_writes_everything_and_unmounts", &[], sigterm),
     check("ns_01_fusermount_unmounts_and_the_daemon_ends", &["fusermount3"], fusermount),
+    check("umount_lets_go_of_disks_that_are_held", &[], held),
+    check("umount_tells_what_a_full_host_did_not_take", &["root", "mount"], full_host),
     check("umount_all_and_list", &[], umount_all),
     check("a_killed_daemon_is_followed_by_a_new_one", &[], killed),
     check("two_daemons_cannot_share_a_state_directory", &[], shared_state),
@@ -39,6 +41,36 @@ fn fusermount() {
     );
     h.await_end(pid);
     assert_eq!(h.sh("dd if=$S/sd0.img bs=1 skip=9000 count=1 status=none"), "Z");
+}
+
+fn held() {
+    for hold in ["pause sd0", "freeze sd0", "irq off sd0"] {
+        let h = House::new();
+        h.sh("printf Z | dd of=$M/dev/sd0 bs=1 seek=9000 conv=notrunc status=none");
+        h.ctl(hold);
+        let pid = h.pid();
+        let said = h.try_sh("timeout 20 spindle umount $M");
+        if said.status != 0 {
+            h.sh(&format!("kill -9 {pid}"));
+        }
+        assert!(said.status == 0, "{hold}: {said:?}");
+        assert_eq!(h.sh("dd if=$S/sd0.img bs=1 skip=9000 count=1 status=none"), "Z", "{hold}");
+    }
+}
+
+fn full_host() {
+    let h = House::unmounted(&[]);
+    h.sh("mkdir $T/small; mount -t tmpfs -o size=1M none $T/small");
+    let said = h.try_sh(
+        "spindle mount $M --state $T/small/s
+         dd if=/dev/urandom of=$M/dev/sd0 bs=64k count=40 conv=notrunc status=none
+         ! sync $M/dev/sd0 2>/dev/null
+         dd if=/dev/zero of=$T/small/fill bs=4k status=none || true
+         spindle umount $M",
+    );
+    h.sh("umount -l $T/small; ! mountpoint -q $M");
+    assert!(said.status == 1, "{said:?}");
+    assert!(said.err.contains("sd0: delayed writes could not be written"), "{said:?}");
 }
 
 fn umount_all() {

@@ -15,9 +15,9 @@ use devices::conf::{self, Outcome, ProbeReport};
 use devices::engine::{Engine, Time};
 use devices::machine::Machine;
 use devices::switch::Table;
-use devices::{AttachError, Interrupt};
+use devices::{AttachError, Interrupt, UnitConfig};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Switches a machine on for whoever runs this process, as the daemon wants it.
 ///
@@ -35,8 +35,40 @@ pub fn booted(config: &Config, state: &Path) -> Result<Booted, Error> {
 /// Switches a machine on; `state` is its state directory, `owner` who owns its nodes.
 ///
 /// # Errors
-/// What could not be had, in words that name it; nothing goes on running then.
+/// What could not be had, in words that name it; nothing goes on running then, and no image is
+/// left over that was made for it.
 pub fn boot(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Kernel>, Error> {
+    let missing = missing_images(config, state);
+    let kernel = switch_on(config, state, owner);
+    if kernel.is_err() {
+        remove_unwritten(&missing);
+    }
+    kernel
+}
+
+/// The images of the described units that are not there yet.
+fn missing_images(config: &Config, state: &Path) -> Vec<PathBuf> {
+    let image = |unit: &UnitConfig| match unit.text("image").filter(|text| !text.is_empty()) {
+        Some(image) => state.join(image),
+        None => state.join(format!("{}.img", unit.name)),
+    };
+    let is_missing = |path: &PathBuf| path.symlink_metadata().is_err();
+    config.units.iter().map(image).filter(is_missing).collect()
+}
+
+/// Takes away images in which nothing was ever written: of a machine that is refused they would be
+/// in the way of the next one, whose disks may have other sizes.
+fn remove_unwritten(images: &[PathBuf]) {
+    for image in images {
+        if image.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.blocks() == 0)
+            && let Err(refusal) = std::fs::remove_file(image)
+        {
+            log::warn!(target: "boot", "{}: left over: {refusal}", image.display());
+        }
+    }
+}
+
+fn switch_on(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Kernel>, Error> {
     let time = match config.machine.time {
         crate::config::Time::Real => Time::Real,
         crate::config::Time::Virtual => Time::Virtual,

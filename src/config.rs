@@ -20,6 +20,7 @@ use parse::{Section, Written};
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 pub use devices::value::{format_size as show_size, format_time as show_time};
@@ -66,6 +67,11 @@ pub struct CacheConfig {
     pub wake_percent: u8,
     /// Hundredths of the cache that delayed writes may fill before writers wait.
     pub high_percent: u8,
+}
+
+impl CacheConfig {
+    /// Bounds of the cache: a block, and what no host has.
+    pub const SIZE_BYTES: RangeInclusive<u64> = 4096..=1 << 40;
 }
 
 /// `[tree]`.
@@ -256,7 +262,19 @@ fn from_text(
         units,
         places,
     };
+    check_cache(&sections, label, &config.cache, &mut wrong);
     wrong.or(config)
+}
+
+/// Complains of a cache that could hold nothing, or more than there can be.
+fn check_cache(sections: &[Section], label: &str, cache: &CacheConfig, wrong: &mut Complaints) {
+    let place = |key| place_of(sections, "cache", &[key], label);
+    if !CacheConfig::SIZE_BYTES.contains(&cache.size_bytes) {
+        wrong.add(&place("size"), "\"size\" of [cache] is at least 4K and at most 1T");
+    }
+    if cache.flush_age_nanos == 0 {
+        wrong.add(&place("flush_age"), "\"flush_age\" of [cache] is longer than nothing, as 30s");
+    }
 }
 
 /// Where the first of `keys` that is written in a section stands.

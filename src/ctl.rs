@@ -78,8 +78,23 @@ impl Control for Verbs {
             return Err(refuse(verb.name, &words));
         }
         log::debug!(target: "ctl", "pid {} uid {}: {line}", caller.pid, caller.uid);
-        (verb.action)(caller, rest)
+        let name = verb.name;
+        match (verb.action)(caller, rest).map_err(|error| of_verb(name, error))? {
+            Answer::Now(text) => Ok(Answer::Now(text)),
+            Answer::Later(work) => Ok(Answer::Later(Box::new(move |interrupt| {
+                work(interrupt).map_err(|error| of_verb(name, error))
+            }))),
+        }
     }
+}
+
+/// The error with the words `verb: what`, where they do not begin so already.
+fn of_verb(verb: &str, error: Error) -> Error {
+    let rest = error.what.strip_prefix(verb);
+    if error.what.is_empty() || rest.is_some_and(|rest| rest.starts_with([':', ' '])) {
+        return error;
+    }
+    Error::new(error.errno, format!("{verb}: {}", error.what))
 }
 
 fn form(verb: &Verb) -> String {
@@ -174,6 +189,18 @@ mod tests {
     fn a_wrong_number_of_words_is_refused_with_the_form() {
         let error = run("pause").unwrap_err();
         assert_eq!(error.to_string(), "pause: got 0 words behind it; the form is: pause DEV");
+    }
+
+    #[test]
+    fn a_refusal_names_the_command_once() {
+        let named = |words: &str| of_verb("umount", Error::new(Errno::EINVAL, words)).to_string();
+        assert_eq!(
+            named("/mnt: nothing is mounted there"),
+            "umount: /mnt: nothing is mounted there"
+        );
+        assert_eq!(named("umount: /mnt: busy"), "umount: /mnt: busy");
+        assert_eq!(named("umounted: x"), "umount: umounted: x");
+        assert!(of_verb("umount", Error::plain(Errno::EINTR)).what.is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The running machine: every room of the kernel half, and the way down.
 
 use crate::cache::BufferCache;
+use crate::config::CacheConfig;
 use crate::disk::Disk;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Device, DeviceKind, OpenFiles};
@@ -11,7 +12,7 @@ use devices::conf::ProbeReport;
 use devices::machine::Machine;
 use devices::switch::Table;
 use devices::value::{format_size, format_time, parse_size, parse_time};
-use devices::{DevId, Interrupt};
+use devices::{DevId, Interrupt, UnitCommand};
 
 /// Permission bits of disks, their partitions and raw twins.
 pub const DISK_MODE: u16 = 0o660;
@@ -97,8 +98,8 @@ impl Kernel {
         };
         match property {
             "size" => {
-                let bytes = parse_size(value).filter(|bytes| *bytes > 0);
-                let bytes = bytes.ok_or_else(|| wrong("a size is wanted, as in 64M"))?;
+                let bytes = parse_size(value).filter(|b| CacheConfig::SIZE_BYTES.contains(b));
+                let bytes = bytes.ok_or_else(|| wrong("a size of 4K to 1T is wanted, as 64M"))?;
                 let cache = Arc::clone(&self.cache);
                 return Ok(Answer::Later(Box::new(move |interrupt| {
                     cache.resize(bytes, interrupt)?;
@@ -127,10 +128,12 @@ impl Kernel {
         }
     }
 
-    /// Writes every delayed write and stops; answers a line for each device that lost some.
+    /// Writes every delayed write and stops; answers a line for each device that lost some. What
+    /// the operator held is let go first: nobody is left who could do it later.
     #[must_use]
     pub fn shut_down(&self) -> Vec<String> {
         let mut lost = Vec::new();
+        self.let_go();
         for disk in self.special.disks() {
             let synced: Result<(), Error> = disk.cached.sync(None, &Interrupt::default());
             if let Err(error) = synced {
@@ -140,5 +143,20 @@ impl Kernel {
         self.cache.stop();
         self.machine.engine.stop();
         lost
+    }
+
+    /// Takes back `pause`, `freeze` and `irq off` of every disk.
+    fn let_go(&self) {
+        for disk in self.special.disks() {
+            for command in [UnitCommand::Thaw, UnitCommand::Resume] {
+                if let Err(error) = disk.unit.command(command) {
+                    log::debug!(target: "life", "{}: {command:?}: {error}", disk.name);
+                }
+            }
+            if let Some(line) = self.machine.irqs.line_of(&disk.name) {
+                self.machine.irqs.mask(line, false);
+            }
+        }
+        self.machine.engine.crank();
     }
 }

@@ -360,7 +360,9 @@ fn on_or_off(verb: &str, word: &str) -> Result<bool, Error> {
 fn trace(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
     match words[0].as_str() {
         "clear" => kernel.machine.trace.clear(),
-        word => kernel.machine.trace.set(on_or_off("trace", word)?),
+        "on" => kernel.machine.trace.set(true),
+        "off" => kernel.machine.trace.set(false),
+        word => return Err(refuse("trace", &format!("{} is not on, off or clear", shown(word)))),
     }
     done()
 }

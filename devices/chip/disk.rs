@@ -8,9 +8,10 @@
 //!    is waited for by the next command, and work not yet begun never begins.
 //! 4. If the controller's own program breaks down, that command is aborted, and no more.
 
-use super::drive::{BREAKDOWN, DATA_PHASE, Drive, INVALID_FIELD, INVALID_OPCODE, operation};
+use super::drive::{BREAKDOWN, DATA_PHASE, Drive, INVALID_FIELD, INVALID_OPCODE, operation, place};
 use super::panel::{Panel, half, narrow, stored_from, with_half};
 use crate::bus::dma::{Direction, Segment};
+use crate::bus::irq::LINES;
 use crate::bus::port::{Registers, Width};
 use crate::bus::{BusAddress, DmaBus, IrqBus};
 use crate::contract::{AttachError, Clock, Op, SECTOR_SIZE, Sense, UnitConfig};
@@ -72,12 +73,9 @@ struct Job {
 /// `Conflict` where its place is taken or a value does not fit, `Host` where the image cannot be
 /// used.
 pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> {
-    let missing = |key| AttachError::Conflict(format!("{}: {key} must be given", unit.name));
-    let place = |key| unit.number(key).ok_or_else(|| missing(key));
-    let wrong = |key| move |_| AttachError::Conflict(format!("{}: no such {key}", unit.name));
-    let port = u16::try_from(place("port")?).map_err(wrong("port"))?;
-    let line = u8::try_from(place("irq")?).map_err(wrong("irq"))?;
-    let channel = u8::try_from(place("dma")?).map_err(wrong("dma"))?;
+    let port = place(unit, "port", u16::MAX)?;
+    let line = place(unit, "irq", LINES - 1)?;
+    let channel = place(unit, "dma", u8::MAX)?;
     let id = unit.number("id").and_then(|id| u32::try_from(id).ok()).unwrap_or(manual::DISK_ID);
     let (drive, mechanism) = Drive::open(machine, unit)?;
     let chip = DiskChip::new(machine, (line, channel), drive, Panel::new(id, mechanism));

@@ -9,6 +9,7 @@ use crate::manual;
 use crate::medium::{FileMedium, FileOptions, Medium, RamMedium};
 use crate::sync::Arc;
 use crate::timing::{Mechanism, Model};
+use std::fmt::Display;
 use std::path::PathBuf;
 
 /// An illegal request: invalid operation code.
@@ -82,6 +83,20 @@ fn medium(
     let medium = FileMedium::open(&path, options);
     let medium = medium.map_err(|why| AttachError::Host(format!("{name}: {why}")))?;
     Ok((Arc::new(medium), Some(path)))
+}
+
+/// The place on a bus that is described by `key`, at most `last`.
+///
+/// # Errors
+/// `Conflict` where it is not given, or beyond.
+pub(super) fn place<T>(unit: &UnitConfig, key: &str, last: T) -> Result<T, AttachError>
+where
+    T: TryFrom<u64> + PartialOrd + Display,
+{
+    let wrong = |words| AttachError::Conflict(format!("{}: {words}", unit.name));
+    let number = unit.number(key).ok_or_else(|| wrong(format!("{key} must be given")))?;
+    let place = T::try_from(number).ok().filter(|place| *place <= last);
+    place.ok_or_else(|| wrong(format!("no {key} {number}: the last is {last}")))
 }
 
 fn is_synced(unit: &UnitConfig) -> bool {

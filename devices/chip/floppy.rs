@@ -8,9 +8,10 @@
 //!    for by the next command, and work not yet begun never begins.
 //! 4. If the controller's own program breaks down, that command is aborted, and no more.
 
-use super::drive::{BREAKDOWN, Drive, INVALID_OPCODE, operation};
+use super::drive::{BREAKDOWN, Drive, INVALID_OPCODE, operation, place};
 use super::panel::{Panel, narrow, stored_from};
 use crate::bus::IrqBus;
+use crate::bus::irq::LINES;
 use crate::bus::port::{Registers, Width};
 use crate::contract::{AttachError, Clock, Op, SECTOR_SIZE, Sense, UnitConfig};
 use crate::engine::{Engine, EventId};
@@ -76,10 +77,8 @@ struct Job {
 /// `Conflict` where its place is taken or a value does not fit, `Host` where the image cannot be
 /// used.
 pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> {
-    let wrong = |key| AttachError::Conflict(format!("{}: {key} is missing or wrong", unit.name));
-    let port = unit.number("port").and_then(|port| u16::try_from(port).ok());
-    let line = unit.number("irq").and_then(|line| u8::try_from(line).ok());
-    let (port, line) = (port.ok_or_else(|| wrong("port"))?, line.ok_or_else(|| wrong("irq"))?);
+    let port = place(unit, "port", u16::MAX)?;
+    let line = place(unit, "irq", LINES - 1)?;
     let id = unit.number("id").and_then(|id| u32::try_from(id).ok());
     let (drive, mechanism) = Drive::open(machine, unit)?;
     let panel = Panel::new(id.unwrap_or(manual::DISKETTE_ID), mechanism);

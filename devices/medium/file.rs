@@ -77,7 +77,7 @@ impl FileMedium {
             .map_err(|why| format!("image {name}: its size cannot be told: {}", why.desc()))?;
         let bytes = match options.bytes {
             Some(bytes) if found == 0 && bytes > 0 && !options.read_only => {
-                file.set_len(bytes).map_err(|why| format!("image {name}: {why}"))?;
+                file.set_len(bytes).map_err(|why| format!("image {name}: {}", words(&why)))?;
                 bytes
             }
             Some(bytes) if bytes != found => {
@@ -159,6 +159,11 @@ fn errno(why: &std::io::Error) -> Errno {
     }
 }
 
+/// The host's own words for an error, without its number.
+fn words(why: &std::io::Error) -> String {
+    why.raw_os_error().map_or_else(|| why.to_string(), |raw| Errno::from_raw(raw).desc().into())
+}
+
 fn offset(bytes: u64) -> Result<i64, IoError> {
     i64::try_from(bytes).map_err(|_| IoError::Range)
 }
@@ -175,7 +180,7 @@ fn open(path: &Path, options: FileOptions) -> Result<File, String> {
             return Err("is neither a file nor a block device".into());
         }
         Ok(_) => {}
-        Err(why) if why.kind() != ErrorKind::NotFound => return Err(why.to_string()),
+        Err(why) if why.kind() != ErrorKind::NotFound => return Err(words(&why)),
         Err(_) if options.read_only => return Err("is missing".into()),
         Err(_) if options.bytes.is_none() => {
             return Err("is missing, and no size is given to make it with".into());
@@ -186,9 +191,9 @@ fn open(path: &Path, options: FileOptions) -> Result<File, String> {
     how.read(true).write(!options.read_only).create(!options.read_only).truncate(false);
     how.open(path).map_err(|why| match why.kind() {
         ErrorKind::PermissionDenied if !options.read_only => {
-            format!("{why} (read_only = true would do with reading)")
+            format!("{} (read_only = true would do with reading)", words(&why))
         }
-        _ => why.to_string(),
+        _ => words(&why),
     })
 }
 

@@ -298,6 +298,9 @@ fn set_refuses_in_words() {
         ("sd7.size=1M", "no unit or section \"sd7\", did you mean \"sd0\"?"),
         ("size=1M", "no key, sd0.size=128M or cache.size=32M is right"),
         ("cache.size", "no value, sd0.size=128M or cache.size=32M is right"),
+        ("cache.size=0", "\"size\" of [cache] is at least 4K and at most 1T"),
+        ("cache.size=9999999G", "\"size\" of [cache] is at least 4K and at most 1T"),
+        ("cache.flush_age=0s", "\"flush_age\" of [cache] is longer than nothing, as 30s"),
         ("sd0.name=sd5", "\"name\" of a unit can only be written in a machine file"),
     ];
     for (typed, words) in table {

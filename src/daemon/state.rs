@@ -1,7 +1,8 @@
 //! The state directory: made, held against a second daemon, of the right version.
 //!
 //! `lock` is held (flock) for the daemon's life, so a killed daemon holds nothing; `pid` says who
-//! holds it; `version` what the rest of the directory is; `last-unmount` how the last life ended.
+//! holds it; `version` what the rest of the directory is; `last-unmount` how the last life ended,
+//! for which room is kept (`last-unmount.new`): a full disk is what there is then to tell of.
 
 use super::host::why;
 use crate::error::{Errno, Error};
@@ -9,7 +10,7 @@ use crate::fuse::os;
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ use std::path::{Path, PathBuf};
 const VERSION: &str = "spindle state 1\n";
 /// First line of `last-unmount`.
 const REPORT: &str = "spindle last-unmount 1";
+/// Bytes for which `last-unmount` has room however full the disk is.
+const REPORT_BYTES: usize = 4096;
 /// Milliseconds that a mount waits for the daemon before it to end.
 const DYING_MS_MAX: u16 = 2000;
 /// A log longer than this is put aside when a new life begins.
@@ -66,13 +69,15 @@ impl State {
             let holder = std::fs::read_to_string(dir.join("pid")).unwrap_or_default();
             let holder = holder.trim().parse().unwrap_or(0);
             if has_waited || is_mounted() {
-                return Err(refuse(Errno::EBUSY, &format!("state in use by pid {holder}")));
+                let why = format!("state in use by pid {holder}; --state names another");
+                return Err(refuse(Errno::EBUSY, &why));
             }
             wait_for_end(holder);
             has_waited = true;
         };
         check_version(dir).map_err(|why| refuse(Errno::EINVAL, &why))?;
         std::fs::write(dir.join("pid"), format!("{}\n", std::process::id())).map_err(unwritable)?;
+        std::fs::write(dir.join("last-unmount.new"), [b' '; REPORT_BYTES]).map_err(unwritable)?;
         Ok(State { dir: dir.to_owned(), _lock: lock })
     }
 
@@ -102,8 +107,16 @@ impl State {
         };
         text += &lines("error", &report.errors);
         text += &lines("open", &report.still_open);
-        if let Err(refusal) = std::fs::write(self.dir.join("last-unmount"), text) {
-            log::error!(target: "life", "last-unmount: {refusal}");
+        let room = self.dir.join("last-unmount.new");
+        // Over what is there already, which wants no room of the disk.
+        let written = OpenOptions::new().write(true).create(true).truncate(false).open(&room);
+        let left = written.and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.set_len(text.len() as u64)?;
+            std::fs::rename(&room, self.dir.join("last-unmount"))
+        });
+        if let Err(refusal) = left {
+            log::error!(target: "life", "last-unmount: {}", why(&refusal));
         }
     }
 }
@@ -112,6 +125,7 @@ impl Drop for State {
     fn drop(&mut self) {
         // While we still hold the lock: the next daemon's is not ours to remove.
         let _ = std::fs::remove_file(self.dir.join("pid"));
+        let _ = std::fs::remove_file(self.dir.join("last-unmount.new"));
     }
 }
 
@@ -153,7 +167,7 @@ fn check_version(dir: &Path) -> Result<(), String> {
     match std::fs::read_to_string(&path) {
         Ok(text) if text == VERSION => Ok(()),
         Ok(text) => Err(format!(
-            "of another version: it says {:?}, this program knows {:?}",
+            "of another version: it says {:?}, this program knows {:?}; --state names another",
             text.lines().next().unwrap_or_default(),
             VERSION.trim_end()
         )),
@@ -191,7 +205,8 @@ mod tests {
         let _held = State::take(dir.path(), || false).unwrap();
         let error = State::take(dir.path(), || true).unwrap_err();
         assert_eq!(error.errno, Errno::EBUSY);
-        assert!(error.what.ends_with(&format!("state in use by pid {}", std::process::id())));
+        let words = format!("state in use by pid {}; --state names another", std::process::id());
+        assert!(error.what.ends_with(&words), "{error}");
     }
 
     #[test]
