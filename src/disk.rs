@@ -4,12 +4,12 @@ use crate::cache::CachedDevice;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Seek};
 use crate::partition::{self, Partition};
-use crate::sync::{Arc, Mutex, RwLock};
+use crate::sync::{Arc, RwLock};
 use devices::engine::Engine;
 use devices::machine::Machine;
 use devices::trace::Trace;
 use devices::{BlockDevice, Geometry, Interrupt, Origin, SECTOR_SIZE, Sector};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The part of a disk that a node shows, in bytes from the start of the unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,14 @@ impl Window {
 /// Called when the partitions of a disk were read again: the nodes follow.
 pub type OnRescan = Box<dyn Fn(&Disk) + Send + Sync>;
 
+/// What a reading of the table found.
+#[derive(Default)]
+struct Found {
+    /// Which reading.
+    reading: u64,
+    partitions: Vec<Partition>,
+}
+
 /// See the head of this file.
 pub struct Disk {
     /// Name of its node: `sd0`.
@@ -59,11 +67,9 @@ pub struct Disk {
     trace: Arc<Trace>,
     /// Partitions it may have: 15, or none for a unit of one minor.
     pub partitions_max: u32,
-    partitions: RwLock<Vec<Partition>>,
-    /// Open handles, by partition; 0 is the whole disk.
-    opens: Mutex<Vec<u32>>,
-    /// A write has hit the partition table since it was read.
-    is_table_touched: AtomicBool,
+    partitions: RwLock<Found>,
+    /// Counts the readings of the table that were begun.
+    readings: AtomicU64,
     on_rescan: RwLock<Option<OnRescan>>,
 }
 
@@ -85,8 +91,7 @@ impl Disk {
             trace: Arc::clone(&machine.trace),
             partitions_max,
             partitions: RwLock::default(),
-            opens: Mutex::new(vec![0; partitions_max as usize + 1]),
-            is_table_touched: AtomicBool::new(false),
+            readings: AtomicU64::new(0),
             on_rescan: RwLock::new(None),
         }
     }
@@ -110,8 +115,8 @@ impl Disk {
         if part == 0 {
             return Some(Window { start: 0, len: self.unit.geometry().ok()?.bytes() });
         }
-        let partitions = self.partitions.read();
-        let found = partitions.iter().find(|partition| partition.number == part)?;
+        let last = self.partitions.read();
+        let found = last.partitions.iter().find(|partition| partition.number == part)?;
         let sector = SECTOR_SIZE as u64;
         Some(Window { start: found.start_sector * sector, len: found.sectors * sector })
     }
@@ -119,7 +124,7 @@ impl Disk {
     /// The partitions found last.
     #[must_use]
     pub fn partitions(&self) -> Vec<Partition> {
-        self.partitions.read().clone()
+        self.partitions.read().partitions.clone()
     }
 
     /// Who is told when the partitions were read again.
@@ -128,59 +133,31 @@ impl Disk {
     }
 
     /// Reads the partition table again, through the cache, and tells who follows it. An open
-    /// partition keeps the range it had.
+    /// partition keeps the range it had. Of several at once the one begun last counts.
     ///
     /// # Errors
     /// The device's; the partitions stay as they were.
     pub fn rescan(&self, interrupt: &Interrupt) -> Result<(), Error> {
-        self.is_table_touched.store(false, Ordering::Release);
         if self.partitions_max == 0 {
             return Ok(());
         }
+        let reading = self.readings.fetch_add(1, Ordering::AcqRel) + 1;
         let source = TableSource { disk: self, interrupt };
         let geometry = self.geometry()?;
         let mut found = partition::read(&source, geometry.bytes(), geometry.sector_bytes)?;
         found.retain(|partition| partition.number <= self.partitions_max);
         log::info!(target: "spec", "{}: {} partitions", self.name, found.len());
-        *self.partitions.write() = found;
+        {
+            let mut last = self.partitions.write();
+            if last.reading > reading {
+                return Ok(()); // somebody read it after us, and tells
+            }
+            *last = Found { reading, partitions: found };
+        }
         if let Some(hook) = &*self.on_rescan.read() {
             hook(self);
         }
         Ok(())
-    }
-
-    /// Notes that `len` bytes at `at` of the unit are written through the node of `part`.
-    pub fn note_write(&self, part: u32, at: u64, len: u64) {
-        let Some(whole) = self.window(0) else { return };
-        if part == 0 && partition::touches_table(at, len, whole.len) {
-            self.is_table_touched.store(true, Ordering::Release);
-        }
-    }
-
-    /// Reads the table again if a whole-disk handle wrote it: at its close.
-    ///
-    /// # Errors
-    /// The device's.
-    pub fn reread_if_touched(self: &Arc<Self>) -> Result<Answer<()>, Error> {
-        if !self.is_table_touched.load(Ordering::Acquire) {
-            return Ok(Answer::Now(()));
-        }
-        let disk = Arc::clone(self);
-        Ok(Answer::Later(Box::new(move |interrupt| disk.rescan(interrupt))))
-    }
-
-    /// Counts an open of `part`.
-    pub fn opened(&self, part: u32) {
-        if let Some(count) = self.opens.lock().get_mut(part as usize) {
-            *count += 1;
-        }
-    }
-
-    /// Counts a last close of a handle of `part`.
-    pub fn closed(&self, part: u32) {
-        if let Some(count) = self.opens.lock().get_mut(part as usize) {
-            *count = count.saturating_sub(1);
-        }
     }
 
     /// fallocate(2) on a disk: punching a hole discards, zeroing a range zeroes; there is nothing
@@ -262,6 +239,60 @@ impl Disk {
                 _ => Ok(found.min(end) - window.start),
             };
         }
+    }
+}
+
+/// What every open file of a disk, its partition or its raw twin has in hand.
+pub struct Opening {
+    /// The disk.
+    pub disk: Arc<Disk>,
+    /// The part of it that the file shows.
+    pub window: Window,
+    /// It has changed what may be the partition table, and the table was not read since.
+    has_touched_table: Arc<AtomicBool>,
+}
+
+impl Opening {
+    /// A file just opened.
+    #[must_use]
+    pub fn new(disk: Arc<Disk>, window: Window) -> Opening {
+        Opening { disk, window, has_touched_table: Arc::default() }
+    }
+
+    /// Notes that `len` bytes at `at` of the unit change through this file.
+    pub fn note_write(&self, at: u64, len: u64) {
+        if self.window.start == 0 && partition::touches_table(at, len, self.window.len) {
+            self.has_touched_table.store(true, Ordering::Release);
+        }
+    }
+
+    /// At a close: reads the table again if this file changed it.
+    ///
+    /// # Errors
+    /// The device's; the next close tries again.
+    pub fn reread_if_touched(&self) -> Result<Answer<()>, Error> {
+        if !self.has_touched_table.swap(false, Ordering::AcqRel) {
+            return Ok(Answer::Now(()));
+        }
+        let (disk, touched) = (Arc::clone(&self.disk), Arc::clone(&self.has_touched_table));
+        Ok(Answer::Later(Box::new(move |interrupt| {
+            disk.rescan(interrupt).inspect_err(|_| touched.store(true, Ordering::Release))
+        })))
+    }
+
+    /// fallocate(2): see [`Disk::allocate`].
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn allocate(
+        &self,
+        from: Origin,
+        mode: i32,
+        at: u64,
+        len: u64,
+    ) -> Result<Answer<()>, Error> {
+        self.note_write(self.window.start.saturating_add(at), len);
+        self.disk.allocate(self.window, from, mode, at, len)
     }
 }
 

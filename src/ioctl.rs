@@ -3,7 +3,7 @@
 //! A command whose number encodes its size arrives with its bytes. One that does not (`_IO`, and
 //! the older numbers) arrives bare; its structure is fetched from the caller's memory.
 
-use crate::disk::{Clearing, Disk, Window};
+use crate::disk::{Clearing, Disk, Opening};
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Call, IoctlAnswer, IoctlCall};
 use crate::raw;
@@ -27,27 +27,32 @@ pub const BLKBSZGET: u32 = 0x8008_1270;
 /// `BLKGETSIZE64`: the size in bytes.
 pub const BLKGETSIZE64: u32 = 0x8008_1272;
 
+/// What `BLKBSZGET` tells.
+const BLOCK_BYTES_INT: u32 = 4096;
+const _: () = assert!(BLOCK_BYTES_INT as usize == crate::cache::BLOCK_BYTES);
+
 /// A command on a disk, its partition or its raw twin.
 ///
 /// # Errors
 /// `ENOTTY` unless the command is known here or by the driver; `EBADF` for a clearing command on
 /// a file not open for writing; the device's own.
 pub fn disk(
-    disk: &Arc<Disk>,
-    window: Window,
+    open: &Opening,
     call: &Call,
     ioctl: &IoctlCall<'_>,
 ) -> Result<Answer<IoctlAnswer>, Error> {
+    let Opening { disk, window, .. } = open;
     match ioctl.cmd {
-        BLKGETSIZE64 => told(window.len),
-        BLKBSZGET => told(crate::cache::BLOCK_BYTES as u64),
+        BLKGETSIZE64 => Ok(Answer::Now((0, window.len.to_ne_bytes().to_vec()))),
+        // An int: its number says size_t by an old mistake (block/ioctl.c), its callers do not.
+        BLKBSZGET => Ok(Answer::Now((0, BLOCK_BYTES_INT.to_ne_bytes().to_vec()))),
         BLKSSZGET | BLKPBSZGET => {
             let bytes = disk.geometry()?.sector_bytes;
             ioctl.memory.write(ioctl.memory.argument()?, &bytes.to_ne_bytes())?;
             Ok(Answer::Now((0, Vec::new())))
         }
-        BLKDISCARD => clear(disk, window, call, ioctl, Clearing::Discard),
-        BLKZEROOUT => clear(disk, window, call, ioctl, Clearing::Zero),
+        BLKDISCARD => clear(open, call, ioctl, Clearing::Discard),
+        BLKZEROOUT => clear(open, call, ioctl, Clearing::Zero),
         BLKFLSBUF => {
             let disk = Arc::clone(disk);
             let range = window.start..window.start + window.len;
@@ -68,13 +73,8 @@ pub fn disk(
     }
 }
 
-fn told(number: u64) -> Result<Answer<IoctlAnswer>, Error> {
-    Ok(Answer::Now((0, number.to_ne_bytes().to_vec())))
-}
-
 fn clear(
-    disk: &Arc<Disk>,
-    window: Window,
+    open: &Opening,
     call: &Call,
     ioctl: &IoctlCall<'_>,
     how: Clearing,
@@ -86,7 +86,8 @@ fn clear(
     let mut range = [[0; 8]; 2];
     ioctl.memory.read(ioctl.memory.argument()?, range.as_flattened_mut())?;
     let [at, len] = range.map(u64::from_ne_bytes);
-    Ok(match disk.clear(window, raw::origin(call), how, at, len)? {
+    open.note_write(open.window.start.saturating_add(at), len);
+    Ok(match open.disk.clear(open.window, raw::origin(call), how, at, len)? {
         Answer::Now(()) => Answer::Now((0, Vec::new())),
         Answer::Later(rest) => Answer::Later(Box::new(move |interrupt| {
             rest(interrupt)?;

@@ -49,12 +49,13 @@ pub struct Kernel {
 impl Kernel {
     /// Makes the nodes of a disk's partitions agree with its table, in both switches.
     pub fn follow_partitions(&self, disk: &Disk) {
+        let mut nodes = self.partition_nodes.lock();
+        // Asked under the lock: who comes last here knows the latest.
         let found = disk.partitions();
         let wanted: Vec<(String, u32)> = found
             .iter()
             .map(|part| (format!("{}p{}", disk.name, part.number), part.number))
             .collect();
-        let mut nodes = self.partition_nodes.lock();
         let prefix = format!("{}p", disk.name);
         nodes.retain(|name| {
             let plain = name.strip_prefix('r').filter(|_| !name.starts_with(&prefix));

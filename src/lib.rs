@@ -1,5 +1,7 @@
 //! Spindle, the kernel half: names, special files, buffer cache, and the door to FUSE.
 
+#[cfg(test)]
+mod block_tests;
 pub mod boot;
 pub mod cache;
 pub mod cli;

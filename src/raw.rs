@@ -8,19 +8,18 @@
 //! 2. *Direct I/O* (`O_DIRECT` on a block node) is coherent: dirty buffers of the range are
 //!    written first, and a write drops the cached copies of the range.
 
-use crate::disk::{Disk, Window};
+use crate::disk::{Disk, Opening};
+use crate::error::flags::O_DSYNC;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Call, FileOps, IoctlAnswer, IoctlCall, Nature, Seek, SyncKind};
 use crate::ioctl;
 use crate::slot::Slot;
 use crate::sync::Arc;
-use devices::{Class, Failure, Interrupt, Origin, Request, SECTOR_SIZE, Sector};
+use devices::{Class, Done, Interrupt, Origin, Request, SECTOR_SIZE, Sector};
 
 /// An open raw node of a disk or partition.
 pub struct RawFile {
-    disk: Arc<Disk>,
-    window: Window,
-    part: u32,
+    open: Opening,
 }
 
 /// Who asks, as the machine's queues see it: the host's kernel alone asks for pages.
@@ -76,7 +75,9 @@ pub fn read(
     })))
 }
 
-/// Writes `data` to the medium; `after` runs, once it is there, before the answer.
+/// Writes `data` to the medium; `is_durable`: it is also flushed before the answer. Clean cached
+/// copies of the range go when the write ends, whether or not it went well and somebody still waits
+/// for it: a write that failed may have changed some of its sectors.
 ///
 /// # Errors
 /// The device's.
@@ -85,38 +86,39 @@ pub fn write(
     from: Origin,
     at: u64,
     data: Vec<u8>,
-    after: impl FnOnce(&Disk) + Send + 'static,
+    is_durable: bool,
 ) -> Result<Answer<usize>, Error> {
     let len = data.len();
-    let make = |done| Request::write(sector_at(at), data, from, done);
-    submit(disk, make, move |disk| {
-        after(disk);
-        len
-    })
-}
-
-/// Submits a request that brings no data; `after` makes the answer once it is finished.
-///
-/// # Errors
-/// The device's.
-pub fn submit<T: Send + 'static>(
-    disk: &Arc<Disk>,
-    make: impl FnOnce(devices::Done) -> Request,
-    after: impl FnOnce(&Disk) -> T + Send + 'static,
-) -> Result<Answer<T>, Error> {
-    let told = |name: &str, failure: Failure| Error::device(name, failure);
+    let make = |done: Done| {
+        let (cached, range) = (Arc::clone(&disk.cached), at..at + len as u64);
+        let done = Box::new(move |memory, fate| {
+            cached.invalidate(range);
+            done(memory, fate);
+        });
+        Request::write(sector_at(at), data, from, done)
+    };
     let slot = Slot::submit(&disk.engine, &*disk.unit, make)
-        .map_err(|(failure, _)| told(&disk.name, failure))?;
+        .map_err(|(failure, _)| Error::device(&disk.name, failure))?;
     if let Some((_, fate)) = slot.take() {
-        fate.map_err(|failure| told(&disk.name, failure))?;
-        return Ok(Answer::Now(after(disk)));
+        fate.map_err(|failure| Error::device(&disk.name, failure))?;
+        if !is_durable {
+            return Ok(Answer::Now(len));
+        }
+        let cached = Arc::clone(&disk.cached);
+        return Ok(Answer::Later(Box::new(move |interrupt| cached.flush(interrupt).map(|()| len))));
     }
     let disk = Arc::clone(disk);
     Ok(Answer::Later(Box::new(move |interrupt| {
         let (_, fate) = slot.wait(&disk.engine, interrupt)?;
-        fate.map_err(|failure| told(&disk.name, failure))?;
-        Ok(after(&disk))
+        fate.map_err(|failure| Error::device(&disk.name, failure))?;
+        if is_durable { disk.cached.flush(interrupt).map(|()| len) } else { Ok(len) }
     })))
+}
+
+/// Whether a write through this call is to be durable on return.
+#[must_use]
+pub fn is_durable(disk: &Disk, call: &Call) -> bool {
+    call.flags & O_DSYNC != 0 || disk.cached.is_synchronous()
 }
 
 /// Runs the rest of a call here and now: for a call that is already on a thread that may wait.
@@ -131,10 +133,10 @@ pub fn finish<T>(answer: Answer<T>, interrupt: &Interrupt) -> Result<T, Error> {
 }
 
 impl RawFile {
-    /// An open raw node; `part` is 0 for the whole disk.
+    /// An open raw node.
     #[must_use]
-    pub fn new(disk: Arc<Disk>, window: Window, part: u32) -> RawFile {
-        RawFile { disk, window, part }
+    pub fn new(open: Opening) -> RawFile {
+        RawFile { open }
     }
 }
 
@@ -153,15 +155,16 @@ impl FileOps for RawFile {
         at: u64,
         buf: &mut Vec<u8>,
     ) -> Result<Answer<usize, Vec<u8>>, Error> {
-        aligned(&self.disk, at, buf.len())?;
-        let len = self.window.clip(at, buf.len());
+        let Opening { disk, window, .. } = &self.open;
+        aligned(disk, at, buf.len())?;
+        let len = window.clip(at, buf.len());
         if len == 0 {
             return Ok(Answer::Now(0));
         }
         let whole = buf.len();
         buf.truncate(len);
-        self.disk.note(origin(call), "call step=1", || format!("raw read {len} at {at}"));
-        let answer = read(&self.disk, origin(call), self.window.start + at, buf);
+        disk.note(origin(call), "call step=1", || format!("raw read {len} at {at}"));
+        let answer = read(disk, origin(call), window.start + at, buf);
         if !matches!(answer, Ok(Answer::Later(_))) {
             buf.resize(whole, 0);
         }
@@ -169,36 +172,33 @@ impl FileOps for RawFile {
     }
 
     fn write(&self, call: &Call, at: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
-        aligned(&self.disk, at, data.len())?;
-        let len = self.window.clip_write(&self.disk.name, at, data.len())?;
-        let start = self.window.start + at;
-        self.disk.note_write(self.part, start, len as u64);
-        write(&self.disk, origin(call), start, data[..len].to_vec(), move |disk| {
-            disk.cached.invalidate(start..start + len as u64);
-        })
+        let Opening { disk, window, .. } = &self.open;
+        aligned(disk, at, data.len())?;
+        let len = window.clip_write(&disk.name, at, data.len())?;
+        let start = window.start + at;
+        self.open.note_write(start, len as u64);
+        disk.note(origin(call), "call step=1", || format!("raw write {len} at {at}"));
+        write(disk, origin(call), start, data[..len].to_vec(), is_durable(disk, call))
     }
 
-    fn sync(&self, call: &Call, _kind: SyncKind) -> Result<Answer<()>, Error> {
-        submit(&self.disk, |done| Request::flush(origin(call), done), |_| ())
+    fn sync(&self, _call: &Call, _kind: SyncKind) -> Result<Answer<()>, Error> {
+        let cached = Arc::clone(&self.open.disk.cached);
+        Ok(Answer::Later(Box::new(move |interrupt| cached.flush(interrupt))))
     }
 
     fn flush(&self, _call: &Call) -> Result<Answer<()>, Error> {
-        self.disk.reread_if_touched()
-    }
-
-    fn release(&self) {
-        self.disk.closed(self.part);
+        self.open.reread_if_touched()
     }
 
     fn ioctl(&self, call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
-        ioctl::disk(&self.disk, self.window, call, ioctl)
+        ioctl::disk(&self.open, call, ioctl)
     }
 
     fn allocate(&self, call: &Call, mode: i32, at: u64, len: u64) -> Result<Answer<()>, Error> {
-        self.disk.allocate(self.window, origin(call), mode, at, len)
+        self.open.allocate(origin(call), mode, at, len)
     }
 
     fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error> {
-        self.disk.seek(self.window, at, which).map(Answer::Now)
+        self.open.disk.seek(self.open.window, at, which).map(Answer::Now)
     }
 }

@@ -4,7 +4,8 @@
 //! no read looks at a major number again; the open file's operations are the answer.
 
 use crate::cache::{BufferCache, CachedDevice, ErrorCursor};
-use crate::disk::{Disk, OnRescan, Window};
+use crate::disk::{Disk, OnRescan, Opening, Window};
+use crate::error::flags::O_DIRECT;
 use crate::error::{Errno, Error};
 use crate::file::{
     Answer, Call, Caller, Device, DeviceKind, FileOps, IoctlAnswer, IoctlCall, Nature, Seek,
@@ -27,8 +28,8 @@ pub struct Special {
 
 /// What a device inode leads to.
 enum Way {
-    Block(Arc<Disk>, Window, u32),
-    Raw(Arc<Disk>, Window, u32),
+    Block(Arc<Disk>, Window),
+    Raw(Arc<Disk>, Window),
     Char(Arc<dyn CharDevice>),
 }
 
@@ -82,7 +83,7 @@ impl Special {
     #[must_use]
     pub fn status(&self, device: Device) -> Option<Status> {
         match self.way(device).ok()? {
-            Way::Block(disk, ..) | Way::Raw(disk, ..) => Some(disk.unit.status()),
+            Way::Block(disk, _) | Way::Raw(disk, _) => Some(disk.unit.status()),
             Way::Char(unit) => Some(unit.status()),
         }
     }
@@ -124,8 +125,8 @@ impl Special {
         })?;
         let disk = Arc::clone(disk);
         Ok(match device.kind {
-            DeviceKind::Block => Way::Block(disk, window, part),
-            DeviceKind::Char => Way::Raw(disk, window, part),
+            DeviceKind::Block => Way::Block(disk, window),
+            DeviceKind::Char => Way::Raw(disk, window),
         })
     }
 }
@@ -140,16 +141,14 @@ impl SpecialFiles for Special {
             log::warn!(target: "spec", "open of {device} by pid {}: {error}", caller.pid);
         })?;
         match way {
-            Way::Block(disk, window, part) => {
+            Way::Block(disk, window) => {
                 check_writable(&disk, flags)?;
-                disk.opened(part);
                 let errors = Arc::new(disk.cached.open_errors());
-                Ok(Arc::new(BlockFile { disk, window, part, errors }))
+                Ok(Arc::new(BlockFile { open: Opening::new(disk, window), errors }))
             }
-            Way::Raw(disk, window, part) => {
+            Way::Raw(disk, window) => {
                 check_writable(&disk, flags)?;
-                disk.opened(part);
-                Ok(Arc::new(RawFile::new(disk, window, part)))
+                Ok(Arc::new(RawFile::new(Opening::new(disk, window))))
             }
             Way::Char(unit) => {
                 unit.open().map_err(|error| Error::device(&device.to_string(), error.into()))?;
@@ -179,23 +178,18 @@ fn check_writable(disk: &Disk, flags: i32) -> Result<(), Error> {
 
 /// An open block node of a disk or partition: bytes, through the cache.
 struct BlockFile {
-    disk: Arc<Disk>,
-    window: Window,
-    part: u32,
+    open: Opening,
     errors: Arc<ErrorCursor>,
 }
 
-/// `O_DIRECT`, `O_DSYNC` (also set in `O_SYNC`) of this host.
-const O_DIRECT: i32 = crate::error::flags::O_DIRECT;
-const O_DSYNC: i32 = crate::error::flags::O_DSYNC;
-
 impl BlockFile {
     fn cached(&self) -> &Arc<CachedDevice> {
-        &self.disk.cached
+        &self.open.disk.cached
     }
 
     fn range(&self) -> std::ops::Range<u64> {
-        self.window.start..self.window.start + self.window.len
+        let Window { start, len } = self.open.window;
+        start..start + len
     }
 
     fn direct_read(
@@ -206,9 +200,9 @@ impl BlockFile {
     ) -> Result<Answer<usize, Vec<u8>>, Error> {
         let range = start..start + buf.len() as u64;
         if !self.cached().is_dirty(range.clone()) {
-            return raw::read(&self.disk, raw::origin(call), start, buf);
+            return raw::read(&self.open.disk, raw::origin(call), start, buf);
         }
-        let (disk, from, len) = (Arc::clone(&self.disk), raw::origin(call), buf.len());
+        let (disk, from, len) = (Arc::clone(&self.open.disk), raw::origin(call), buf.len());
         Ok(Answer::Later(Box::new(move |interrupt| {
             disk.cached.flush_range(range, interrupt)?;
             let mut memory = vec![0; len];
@@ -221,22 +215,14 @@ impl BlockFile {
 
     fn direct_write(&self, call: &Call, start: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
         let range = start..start + data.len() as u64;
-        let (disk, from, data) = (Arc::clone(&self.disk), raw::origin(call), data.to_vec());
-        let is_durable = call.flags & O_DSYNC != 0;
-        if !is_durable && !self.cached().is_dirty(range.clone()) {
-            return raw::write(&disk, from, start, data, |disk| disk.cached.invalidate(range));
+        let (disk, from) = (Arc::clone(&self.open.disk), raw::origin(call));
+        let (data, is_durable) = (data.to_vec(), raw::is_durable(&disk, call));
+        if !self.cached().is_dirty(range.clone()) {
+            return raw::write(&disk, from, start, data, is_durable);
         }
         Ok(Answer::Later(Box::new(move |interrupt| {
-            disk.cached.flush_range(range.clone(), interrupt)?;
-            let after = range.clone();
-            let write = raw::write(&disk, from, start, data, move |disk| {
-                disk.cached.invalidate(after);
-            })?;
-            let taken = raw::finish(write, interrupt)?;
-            if is_durable {
-                disk.cached.sync(Some(range), interrupt)?;
-            }
-            Ok(taken)
+            disk.cached.flush_range(range, interrupt)?;
+            raw::finish(raw::write(&disk, from, start, data, is_durable)?, interrupt)
         })))
     }
 }
@@ -258,10 +244,10 @@ impl FileOps for BlockFile {
     ) -> Result<Answer<usize, Vec<u8>>, Error> {
         let is_direct = call.flags & O_DIRECT != 0;
         if is_direct {
-            raw::aligned(&self.disk, at, buf.len())?;
+            raw::aligned(&self.open.disk, at, buf.len())?;
         }
-        let len = self.window.clip(at, buf.len());
-        let start = self.window.start + at;
+        let len = self.open.window.clip(at, buf.len());
+        let start = self.open.window.start + at;
         if len == 0 {
             return Ok(Answer::Now(0));
         }
@@ -275,12 +261,12 @@ impl FileOps for BlockFile {
             return answer;
         }
         let from = raw::origin(call);
-        self.disk.note(from, "call step=1", || format!("read {len} at {start}"));
+        self.open.disk.note(from, "call step=1", || format!("read {len} at {start}"));
         if self.cached().read(from, start, &mut buf[..len])? {
-            self.disk.note(from, "return step=10", || format!("{len} bytes"));
+            self.open.disk.note(from, "return step=10", || format!("{len} bytes"));
             return Ok(Answer::Now(len));
         }
-        let disk = Arc::clone(&self.disk);
+        let disk = Arc::clone(&self.open.disk);
         Ok(Answer::Later(Box::new(move |interrupt| {
             let mut memory = vec![0; len];
             disk.cached.read_wait(from, start, &mut memory, interrupt)?;
@@ -292,18 +278,18 @@ impl FileOps for BlockFile {
     fn write(&self, call: &Call, at: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
         let is_direct = call.flags & O_DIRECT != 0;
         if is_direct {
-            raw::aligned(&self.disk, at, data.len())?;
+            raw::aligned(&self.open.disk, at, data.len())?;
         }
-        let len = self.window.clip_write(&self.disk.name, at, data.len())?;
-        let start = self.window.start + at;
-        self.disk.note_write(self.part, start, len as u64);
+        let len = self.open.window.clip_write(&self.open.disk.name, at, data.len())?;
+        let start = self.open.window.start + at;
+        self.open.note_write(start, len as u64);
         if is_direct {
             return self.direct_write(call, start, &data[..len]);
         }
         let from = raw::origin(call);
-        self.disk.note(from, "call step=1", || format!("write {len} at {start}"));
+        self.open.disk.note(from, "call step=1", || format!("write {len} at {start}"));
         let cached = Arc::clone(self.cached());
-        if call.flags & O_DSYNC != 0 || cached.is_synchronous() {
+        if raw::is_durable(&self.open.disk, call) {
             let data = data[..len].to_vec();
             return Ok(Answer::Later(Box::new(move |interrupt| {
                 cached.write_through(from, start, &data, interrupt)?;
@@ -323,9 +309,8 @@ impl FileOps for BlockFile {
     }
 
     fn sync(&self, _call: &Call, _kind: SyncKind) -> Result<Answer<()>, Error> {
-        self.errors.take()?;
         if !self.cached().has_unsynced() {
-            return Ok(Answer::Now(()));
+            return self.errors.take().map(Answer::Now);
         }
         let (cached, range, errors) =
             (Arc::clone(self.cached()), self.range(), Arc::clone(&self.errors));
@@ -335,28 +320,29 @@ impl FileOps for BlockFile {
     }
 
     fn flush(&self, _call: &Call) -> Result<Answer<()>, Error> {
-        self.errors.take()?;
-        self.disk.reread_if_touched()
-    }
-
-    fn release(&self) {
-        self.disk.closed(self.part);
+        let told = self.errors.take();
+        match (told, self.open.reread_if_touched()?) {
+            (told, Answer::Now(())) => told.map(Answer::Now),
+            (told, Answer::Later(rest)) => {
+                Ok(Answer::Later(Box::new(move |interrupt| told.and(rest(interrupt)))))
+            }
+        }
     }
 
     fn ioctl(&self, call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
-        ioctl::disk(&self.disk, self.window, call, ioctl)
+        ioctl::disk(&self.open, call, ioctl)
     }
 
     fn allocate(&self, call: &Call, mode: i32, at: u64, len: u64) -> Result<Answer<()>, Error> {
-        self.disk.allocate(self.window, raw::origin(call), mode, at, len)
+        self.open.allocate(raw::origin(call), mode, at, len)
     }
 
     fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error> {
         if !self.cached().is_dirty(self.range()) {
-            return self.disk.seek(self.window, at, which).map(Answer::Now);
+            return self.open.disk.seek(self.open.window, at, which).map(Answer::Now);
         }
         // What is dirty has no place on the medium yet, and so would pass for a hole.
-        let (disk, window, range) = (Arc::clone(&self.disk), self.window, self.range());
+        let (disk, window, range) = (Arc::clone(&self.open.disk), self.open.window, self.range());
         Ok(Answer::Later(Box::new(move |interrupt| {
             disk.cached.flush_range(range, interrupt)?;
             disk.seek(window, at, which)

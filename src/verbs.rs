@@ -335,6 +335,9 @@ fn command(
         Error::new(Errno::EOPNOTSUPP, format!("{verb}: {}: {error}", disk.name))
     })?;
     kernel.machine.engine.crank();
+    if command == UnitCommand::Repair {
+        disk.cached.retry(); // what could not be written is still dirty
+    }
     done()
 }
 

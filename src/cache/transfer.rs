@@ -202,7 +202,7 @@ impl CachedDevice {
     /// Why the block at `at` could not be read, after somebody tried.
     fn unread(&self, at: u64, left: usize) -> Option<Failure> {
         let key = self.key(at);
-        self.cache.shard(key).peek(key)?.unread(span(at, left).touched(9))
+        self.cache.shard(key).peek(key)?.unread(span(at, left).touched(self.unit_shift()))
     }
 
     /// Begins to fetch the block at `pos`, and what of the rest has not been tried by this call.
@@ -237,7 +237,12 @@ impl CachedDevice {
             let mut shard = self.cache.shard(self.key(pos));
             while pos < group_end && stop.is_none() {
                 let (key, span) = (self.key(pos), span(pos, index(pos, end)));
-                let fill = Fill { need: span.touched(9), full: self.full(key), is_ahead, victims };
+                let fill = Fill {
+                    need: span.touched(self.unit_shift()),
+                    full: self.full(key),
+                    is_ahead,
+                    victims,
+                };
                 match shard.begin_fill(key, fill, self.cache.engine.now(), self.ledgers()) {
                     Ok(part) => {
                         parts.extend(part.map(|part| (key, part)));
@@ -340,8 +345,7 @@ impl CachedDevice {
                 _ => Ok(()),
             };
             tried = matches!(stop, Stop::Fill).then_some(pos);
-            let may_quick = rounds <= QUICK_ROUNDS;
-            match step.and_then(|()| self.overcome(origin, pos..end, stop, temper, may_quick)) {
+            match step.and_then(|()| self.overcome(origin, pos..end, stop, temper, rounds)) {
                 Ok(true) => {}
                 Ok(false) => return Ok(done),
                 Err(error) if done == 0 => return Err(error),
@@ -393,14 +397,15 @@ impl CachedDevice {
         (done, stop)
     }
 
-    /// Gets what stands in the way of a write out of it. `false`: that would take sleep.
+    /// Gets what stands in the way of a write out of it, in the so-manieth round at the same place.
+    /// `false`: that would take sleep.
     fn overcome(
         self: &Arc<Self>,
         origin: Origin,
         range: std::ops::Range<u64>,
         stop: Stop,
         temper: Temper<'_>,
-        may_quick: bool,
+        round: u32,
     ) -> Result<bool, Error> {
         let (pos, key) = (range.start, self.key(range.start));
         let mut begun = Begun { until: pos, stop: None };
@@ -409,7 +414,10 @@ impl CachedDevice {
             Stop::Fill => {
                 let first = span(pos, index(pos, range.end));
                 begun = self.begin_fills(origin, pos, first.to - first.from, false);
-                self.begin_last_fill(origin, &range);
+                if round == 1 {
+                    // Not again: its buffer might take the place of one that tells why it failed.
+                    self.begin_last_fill(origin, &range);
+                }
             }
             Stop::Away => begun.until = range.end,
             Stop::Room(Room::Push(keys)) => {
@@ -422,7 +430,7 @@ impl CachedDevice {
             Stop::Throttle(_) => return Err(self.no_room()),
         }
         match temper {
-            Temper::Quick => Ok(!is_throttled && may_quick && self.may_go_on(pos)),
+            Temper::Quick => Ok(!is_throttled && round <= QUICK_ROUNDS && self.may_go_on(pos)),
             Temper::Patient(i) if is_throttled => self.wait_until_admitted(key, i).map(|()| true),
             Temper::Patient(i) if begun.until > pos => self.cache.wait_for(key, i).map(|()| true),
             Temper::Patient(i) => self.wait_for_memory(key, begun.stop, i).map(|()| true),

@@ -327,3 +327,31 @@ fn the_thread_writes_what_is_old_and_ends() {
         cache.detach(&dev).unwrap();
     }
 }
+
+#[test]
+fn a_write_that_needs_two_blocks_which_cannot_be_read_fails_also_in_a_full_cache() {
+    let house = House::new(8, 400);
+    for block in 0..8 {
+        house.read(block * 4096, 4096);
+    }
+    house.fake.script(|script| script.is_broken = true);
+    let data = [1; 9000];
+    let at = 20 * 4096 + 73;
+    let quick = house.dev.write(READER, at, &data);
+    let error = match quick {
+        Ok(0) => house.dev.write_wait(READER, at, &data, &Interrupt::default()).unwrap_err(),
+        other => other.unwrap_err(),
+    };
+    assert_eq!(error.errno, Errno::EIO);
+}
+
+#[test]
+fn after_a_failed_read_whole_sectors_of_the_unit_are_asked_for() {
+    let house = House::of(64, 800, 4096);
+    house.fake.script(|script| script.fail_in = Some(1));
+    let mut some = [0; 512];
+    let interrupt = Interrupt::default();
+    assert!(house.dev.read_wait(READER, 8192, &mut some, &interrupt).is_err());
+    house.dev.read_wait(READER, 8192, &mut some, &interrupt).unwrap();
+    assert_eq!(some[0], initial(8192));
+}
