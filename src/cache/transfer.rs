@@ -148,7 +148,7 @@ impl CachedDevice {
             {
                 return Err(Error::device(self.name(), failure));
             }
-            if tried == at {
+            if tried == at && matches!(temper, Temper::Quick) {
                 self.cache
                     .note(origin, "miss step=2", || format!("{} {left} at {pos}", self.name()));
             }
@@ -168,7 +168,8 @@ impl CachedDevice {
         if wants_more {
             self.read_ahead(origin, run, end);
         }
-        let event = if tried == at { "hit step=2" } else { "copy step=9" };
+        let is_hit = tried == at && matches!(temper, Temper::Quick);
+        let event = if is_hit { "hit step=2" } else { "copy step=9" };
         self.cache.note(origin, event, || format!("{} {} at {at}", self.name(), buf.len()));
         Ok(true)
     }
