@@ -7,7 +7,6 @@ use super::*;
 use crate::error::flags::{O_DIRECT, O_DSYNC};
 use crate::file::Seek;
 use crate::ioctl::{BLKFLSBUF, BLKRRPART};
-use devices::Clock;
 
 /// The table is here, and nobody's.
 const HEAD: usize = 8192;
@@ -322,17 +321,13 @@ fn interrupted(bench: &Bench, owner: &mut Owner) {
     };
     let answer = file.write(&owner.call(flags), (at - node.start) as u64, &old);
     let fate = answer.and_then(|answer| finish(answer, &interrupt));
-    if owner.rng.below(2) == 0 {
-        let mut there = read(&*node.block, &owner.call(0), at - node.start, len);
+    if kind < 2 && owner.rng.below(2) == 0 {
+        let look = || read(&*node.block, &owner.call(0), at - node.start, len).ok();
+        let _ = look(); // so that there are copies to go stale
         bench.house.settle();
         // It is all there by now, or nothing of it; the cache must agree with the medium.
-        if kind != 2
-            && let (Ok(cached), Some(medium)) = (&mut there, bench.medium(at, len))
-        {
-            if let Ok(again) = read(&*node.block, &owner.call(0), at - node.start, len) {
-                *cached = again;
-                assert!(*cached == medium, "stale after an interrupted write; {}", owner.words);
-            }
+        if let (Some(cached), Some(medium)) = (look(), bench.medium(at, len)) {
+            assert!(cached == medium, "stale after an interrupted write; {}", owner.words);
         }
     }
     let new = owner.rng.bytes(len);
@@ -482,7 +477,7 @@ fn run(seed: u64, threads: usize, steps: usize) {
     let plan = plan(seed);
     let bench = Bench::new(plan);
     let mut owners = owners(&bench, seed, threads, &format!("{plan:?}"));
-    let has_faults = seed % 3 > 0;
+    let has_faults = !seed.is_multiple_of(3);
     if let [owner] = &mut owners[..] {
         (0..steps).for_each(|_| step(&bench, owner, has_faults));
     } else {
@@ -525,7 +520,7 @@ fn errand(bench: &Bench, owner: &mut Owner) {
 #[test]
 fn whichever_command_fails_nothing_is_lost_and_somebody_is_told() {
     for cache_blocks in [3, 64] {
-        let mut last = 0;
+        let (mut last, mut failures) = (0, 0);
         for k in 1.. {
             let bench = Bench::new(Plan { cache_blocks, ..Plan::default() });
             let mut owner = owners(&bench, 5, 1, &format!("k={k}")).remove(0);
@@ -534,15 +529,15 @@ fn whichever_command_fails_nothing_is_lost_and_somebody_is_told() {
             let has_passed = bench.house.machine.faults.countdown() > 0;
             let log = bench.house.disk.unit.error_log();
             let failed = log.iter().filter(|e| e.op != devices::Op::Read).count();
-            assert_eq!(!has_passed, !log.is_empty(), "k={k}: in the log, if it failed");
-            let now = bench.house.machine.engine.now().0;
-            assert!(failed == 0 || owner.told > 0, "k={k}: nobody was told; {log:?} {now}");
+            // A command of several requests is taken apart and tried again: then none has failed.
+            failures += log.len();
+            assert!(failed == 0 || owner.told > 0, "k={k}: nobody was told; {log:?}");
             finish_run(&bench, &[owner]);
             if has_passed {
                 break;
             }
             last = k;
         }
-        assert!(last > 15, "only {last} commands");
+        assert!(last > 25 && failures > 15, "only {failures} failures of {last} commands");
     }
 }
