@@ -11,7 +11,7 @@ use devices::conf::ProbeReport;
 use devices::machine::Machine;
 use devices::switch::Table;
 use devices::value::{format_size, format_time, parse_size, parse_time};
-use devices::{DevId, Interrupt};
+use devices::{DevId, Interrupt, UnitCommand};
 
 /// Permission bits of disks, their partitions and raw twins.
 pub const DISK_MODE: u16 = 0o660;
@@ -128,9 +128,24 @@ impl Kernel {
         }
     }
 
+    /// Lets everything go on that somebody holds: it would hold the delayed writes for ever.
+    fn release_all(&self) {
+        for line in self.machine.irqs.list() {
+            self.machine.irqs.mask(line.line, false);
+        }
+        for disk in self.special.disks() {
+            for command in [UnitCommand::Thaw, UnitCommand::Resume] {
+                // A unit that knows no such command is not held by it either.
+                let _ = disk.unit.command(command);
+            }
+        }
+        self.machine.engine.crank();
+    }
+
     /// Writes every delayed write and stops; answers a line for each device that lost some.
     #[must_use]
     pub fn shut_down(&self) -> Vec<String> {
+        self.release_all();
         let mut lost = Vec::new();
         for disk in self.special.disks() {
             let synced: Result<(), Error> = disk.cached.sync(None, &Interrupt::default());
