@@ -23,6 +23,7 @@ pub const CHECKS: &[Check] = &[
     check("bc_13_direct_io_is_coherent", &[], coherent),
     check("if_19_a_vector_is_one_request", &[], vectored),
     check("a_disk_can_be_mapped", &["python3"], mapped),
+    check("ioctls_of_a_disk", &["python3", "blockdev"], ioctls),
     check("holes_come_back", &["fallocate", "python3"], holes),
 ];
 
@@ -348,6 +349,37 @@ os.fsync(fd)
 assert os.pread(fd, 5, 5000) == b'hello'
 E
           [ \"$(tail -c +5001 $S/sd0.img | head -c 5)\" = hello ]");
+}
+
+fn ioctls() {
+    let h = House::new();
+    assert_eq!(
+        h.sh(
+            "blockdev --getbsz --getss --getpbsz --getiomin --getsize64 --getsz --getro $M/dev/sd0"
+        ),
+        "4096\n512\n512\n512\n67108864\n131072\n0"
+    );
+    h.sh("head -c 8M /dev/urandom | dd of=$M/dev/sd0 bs=1M conv=notrunc,fsync status=none
+          python3 - $M/dev/sd0 $S/sd0.img <<'E'
+import fcntl, os, struct, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+M, DISCARD, ZEROOUT = 1 << 20, 0x1277, 0x127f
+full = os.stat(sys.argv[2]).st_blocks
+fcntl.ioctl(fd, DISCARD, struct.pack('QQ', M, 2 * M))
+assert os.pread(fd, 2 * M, M) == bytes(2 * M)
+punched = os.stat(sys.argv[2]).st_blocks
+assert punched + 4096 <= full, (punched, full)
+fcntl.ioctl(fd, ZEROOUT, struct.pack('QQ', 4 * M, M))
+assert os.pread(fd, M, 4 * M) == bytes(M)
+assert os.stat(sys.argv[2]).st_blocks == punched, 'zeroing keeps the room'
+def refused(fd, number, at, count):
+    try: fcntl.ioctl(fd, number, struct.pack('QQ', at, count))
+    except OSError as e: return e.errno
+for at, count in (100, 512), (0, 100), (64 * M, 512), (2**64 - 512, 1024):
+    assert refused(fd, DISCARD, at, count) == 22, (at, count)
+assert refused(os.open(sys.argv[1], os.O_RDONLY), DISCARD, 0, 512) == 9
+assert refused(fd, 0x1299, 0, 0) == 25
+E");
 }
 
 fn holes() {

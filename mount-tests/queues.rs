@@ -13,6 +13,7 @@ pub const CHECKS: &[Check] = &[
     check("sc_01_virtual_time_moves_the_arm_the_same_way", &[], same_travel),
     check("sc_03_a_held_queue_shows_who_waits", &[], held_queue),
     check("a_reader_of_a_held_disk_can_be_killed", &[], killable),
+    check("umount_writes_what_a_held_disk_kept", &[], held_at_umount),
     check("schedulers_are_chosen_at_run_time", &[], choosing),
     check("er_01_transient_failures_are_tried_again", &[], transient),
     check("er_02_a_broken_unit_fails_fast_until_repaired", &[], broken),
@@ -167,6 +168,16 @@ fn killable() {
     h.sh("dd if=$M/dev/sd0 of=/dev/null bs=4096 skip=99 count=1 2>/dev/null & p=$!
           for i in $(seq 2000); do [ $(grep -c ^sd0 $M/proc/queues) -ge 1 ] && break; done
           a=$(date +%s%N); spindle umount $M; b=$(date +%s%N); [ $((b-a)) -lt 3000000000 ]");
+}
+
+fn held_at_umount() {
+    for held in ["pause sd0", "freeze sd0", "irq off sd0"] {
+        let h = House::new();
+        h.ctl(held);
+        h.sh("fill H 512 | dd of=$M/dev/sd0 bs=512 seek=8 conv=notrunc status=none
+              timeout 10 spindle umount $M
+              [ \"$(piece $S/sd0.img 4096 1)\" = H ]");
+    }
 }
 
 fn choosing() {

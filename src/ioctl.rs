@@ -10,6 +10,12 @@ use crate::raw;
 use crate::sync::Arc;
 
 // linux/fs.h
+/// `BLKROGET`: whether it is read-only, as an `int`.
+pub const BLKROGET: u32 = 0x125e;
+/// `BLKGETSIZE`: the size in units of 512 bytes, as an `unsigned long`.
+pub const BLKGETSIZE: u32 = 0x1260;
+/// `BLKIOMIN`: the smallest transfer worth while, in bytes, as an `unsigned int`.
+pub const BLKIOMIN: u32 = 0x1278;
 /// `BLKRRPART`: reads the partition table again.
 pub const BLKRRPART: u32 = 0x125f;
 /// `BLKFLSBUF`: writes what is dirty and drops what is clean.
@@ -46,10 +52,14 @@ pub fn disk(
         BLKGETSIZE64 => Ok(Answer::Now((0, window.len.to_ne_bytes().to_vec()))),
         // An int: its number says size_t by an old mistake (block/ioctl.c), its callers do not.
         BLKBSZGET => Ok(Answer::Now((0, BLOCK_BYTES_INT.to_ne_bytes().to_vec()))),
-        BLKSSZGET | BLKPBSZGET => {
-            let bytes = disk.geometry()?.sector_bytes;
-            ioctl.memory.write(ioctl.memory.argument()?, &bytes.to_ne_bytes())?;
-            Ok(Answer::Now((0, Vec::new())))
+        BLKSSZGET | BLKPBSZGET | BLKIOMIN => {
+            told(ioctl, &disk.geometry()?.sector_bytes.to_ne_bytes())
+        }
+        BLKROGET => told(ioctl, &u32::from(disk.geometry()?.read_only).to_ne_bytes()),
+        BLKGETSIZE => {
+            let sectors = (window.len / 512).to_ne_bytes();
+            let long = if ioctl.is_32_bit { 4 } else { 8 };
+            told(ioctl, &sectors[..long])
         }
         BLKDISCARD => clear(open, call, ioctl, Clearing::Discard),
         BLKZEROOUT => clear(open, call, ioctl, Clearing::Zero),
@@ -71,6 +81,12 @@ pub fn disk(
         }
         _ => drivers_own(disk, ioctl),
     }
+}
+
+/// Puts the answer where the caller's argument points.
+fn told(ioctl: &IoctlCall<'_>, answer: &[u8]) -> Result<Answer<IoctlAnswer>, Error> {
+    ioctl.memory.write(ioctl.memory.argument()?, answer)?;
+    Ok(Answer::Now((0, Vec::new())))
 }
 
 fn clear(

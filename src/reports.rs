@@ -189,7 +189,9 @@ fn diskstats(kernel: &Kernel) -> String {
         let _ = write!(text, "{major:4} {minor:7} {}", disk.name);
         four(&mut text, c.read);
         four(&mut text, c.write);
-        let (busy, weighted) = (c.busy_nanos / 1_000_000, c.queue_nanos / 1_000_000);
+        // As Linux reckons it (block/genhd.c), so that requests merged into one weigh as one.
+        let all = [c.read, c.write, c.discard, c.flush].map(|direction| direction.nanos);
+        let (busy, weighted) = (c.busy_nanos / 1_000_000, all.iter().sum::<u64>() / 1_000_000);
         let _ = write!(text, " {} {busy} {weighted}", c.in_flight);
         four(&mut text, c.discard);
         let _ = writeln!(text, " {} {}", c.flush.ios, c.flush.nanos / 1_000_000);
