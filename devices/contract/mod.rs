@@ -18,8 +18,8 @@ mod time;
 mod wait;
 
 pub use device::{
-    BlockDevice, CharDevice, Counters, Direction, Geometry, Histogram, Ioctl, Latencies,
-    PropertyError, State, Status, UnitCommand, Waiting,
+    BlockDevice, CharDevice, Counters, Direction, Geometry, Histogram, Ioctl, Latencies, Opening,
+    PropertyError, Protect, Ready, State, Status, UnitCommand, Waiting,
 };
 pub use driver::{AttachError, Attached, Driver, Key, Kind, UnitConfig, Value};
 pub use error::{Failure, IoError, Sense};
