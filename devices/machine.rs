@@ -1,6 +1,8 @@
 //! The machine that drivers are attached to: clock and engine, buses, where media are kept.
 
+use crate::bus::{DmaBus, IrqBus, PortBus};
 use crate::engine::Engine;
+use crate::fault::Faults;
 use crate::sync::Arc;
 use std::path::PathBuf;
 
@@ -13,4 +15,22 @@ pub struct Machine {
     pub state_dir: Option<PathBuf>,
     /// From which all random choices come.
     pub seed: u64,
+    /// The port space.
+    pub ports: Arc<PortBus>,
+    /// The interrupt lines.
+    pub irqs: Arc<IrqBus>,
+    /// The memory that chips can reach.
+    pub dma: Arc<DmaBus>,
+    /// What goes wrong on purpose.
+    pub faults: Arc<Faults>,
+}
+
+impl Machine {
+    /// A machine with empty buses.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, state_dir: Option<PathBuf>, seed: u64) -> Machine {
+        let (ports, irqs) = (Arc::default(), Arc::default());
+        let (dma, faults) = (Arc::default(), Arc::default());
+        Machine { engine, state_dir, seed, ports, irqs, dma, faults }
+    }
 }

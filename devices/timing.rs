@@ -217,7 +217,7 @@ impl Mechanism {
             (None, op) => solid_state(op, sectors),
             // Neither drive keeps writes back, so that a flush finds nothing to do.
             (Some(_), Op::Flush) => 0,
-            (Some(f), Op::Read) => match self.from_cache(f, now, access) {
+            (Some(f), Op::Read) => match self.cache_read(f, now, access) {
                 Some(nanos) => nanos,
                 None => self.turn(f, now, access),
             },
@@ -232,7 +232,7 @@ impl Mechanism {
     }
 
     /// From the track cache, if all of it is there or on its way.
-    fn from_cache(&mut self, f: &Figures, now: SimTime, access: Access) -> Option<u64> {
+    fn cache_read(&mut self, f: &Figures, now: SimTime, access: Access) -> Option<u64> {
         let cached = self.cached?;
         let end = access.sector.saturating_add(access.sectors);
         if f.cache_rate == 0 || access.sector < cached.from || end > cached.end {

@@ -24,6 +24,16 @@ pub enum Width {
 }
 
 impl Width {
+    /// How many bytes.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Width::Byte => 1,
+            Width::Word => 2,
+            Width::Long => 4,
+        }
+    }
+
     /// As many ones as fit: what a floating bus gives, and the mask of a value.
     #[must_use]
     pub fn ones(self) -> u32 {

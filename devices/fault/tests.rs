@@ -198,8 +198,9 @@ proptest! {
         words in prop::collection::vec(
             prop_oneof![
                 Just("add"), Just("x"), Just("on"), Just("sd0"), Just("do"), Just("op=read"),
-                Just("block=1-"), Just("block=-"), Just("when=every:"), Just("when=+"), Just("pid="),
-                Just("error"), Just("EIO"), Just("sense=//"), Just("sense=b/4/0"), Just("delay"),
+                Just("block=1-"), Just("block=-"), Just("when=every:"), Just("when=+"),
+                Just("pid="), Just("error"), Just("EIO"), Just("sense=//"), Just("sense=b/4/0"),
+                Just("delay"),
                 Just("ms"), Just("5ms"), Just("transient"), Just("3"), Just("="), Just("hang"),
                 Just("\u{e9}ms"),
             ],

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const RUNS_MAX: usize = 1024;
 
 /// Zeros are written in pieces of this size where the host cannot make them itself.
-const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// How an image is opened.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,9 @@
 //! The generic disk: everything between `submit` and the registers that all disks share.
 
+mod disk;
+
+pub use disk::{DiskQueue, QueueOptions};
+
 use crate::contract::{Failure, Geometry, IoError, Op, PropertyError, Sector, UnitCommand};
 
 /// A run of a request's memory that takes part in a transfer.
@@ -24,6 +28,8 @@ pub struct Transfer {
     pub sectors: u64,
     /// Durable when finished.
     pub fua: bool,
+    /// On whose behalf: the thread that made the first of its requests.
+    pub pid: u32,
     /// Where it goes to or comes from, in order; empty unless `op` is a read or a write.
     pub pieces: Vec<Piece>,
 }

@@ -1,0 +1,10 @@
+//! The chips: hardware as registers and time, which knows nothing of drivers or requests.
+
+mod disk;
+mod drive;
+mod floppy;
+mod panel;
+mod spares;
+
+pub use disk::install as install_disk;
+pub use floppy::install as install_floppy;
