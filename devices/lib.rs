@@ -23,6 +23,8 @@ pub mod ram;
 pub mod sd;
 pub mod switch;
 pub mod sync;
+pub mod tape_manual;
+pub mod tape_timing;
 pub mod timing;
 
 pub use contract::*;
