@@ -21,6 +21,7 @@ pub mod mem;
 pub mod queue;
 pub mod ram;
 pub mod sd;
+pub mod st;
 pub mod switch;
 pub mod sync;
 pub mod tape_manual;

@@ -6,7 +6,7 @@
 
 /// Read: which controller this is: [`TAPE_ID`].
 pub const ID: u16 = 0x00;
-/// Read: the bits [`BUSY`] to [`PRESENT`].
+/// Read: the bits [`BUSY`] to [`MOVING`].
 pub const STATUS: u16 = 0x04;
 /// Write: one of the words [`ACK`] to [`REPAIR`].
 pub const CONTROL: u16 = 0x08;
@@ -50,6 +50,8 @@ pub const LOADED: u32 = 32;
 pub const LOCKED: u32 = 64;
 /// [`STATUS`]: a cartridge is in the slot, loaded or not.
 pub const PRESENT: u32 = 128;
+/// [`STATUS`], with [`BUSY`]: the tape moves, there is time until something happens.
+pub const MOVING: u32 = 256;
 
 /// [`CONTROL`]: what was done is seen.
 pub const ACK: u32 = 1;

@@ -358,7 +358,8 @@ impl TapeChip {
                 let is_clear = (key, flags) == (0, 0);
                 let phase = match state.phase {
                     Phase::Idle => 0,
-                    Phase::Begun(_) | Phase::Busy | Phase::Moving => manual::BUSY,
+                    Phase::Begun(_) | Phase::Busy => manual::BUSY,
+                    Phase::Moving => manual::BUSY | manual::MOVING,
                     Phase::Done if is_clear => manual::DONE,
                     Phase::Done => manual::DONE | manual::CHECK,
                 };
