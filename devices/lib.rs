@@ -20,6 +20,7 @@ pub mod medium;
 pub mod mem;
 pub mod queue;
 pub mod ram;
+pub mod reserve;
 pub mod sd;
 pub mod st;
 pub mod switch;
