@@ -89,7 +89,8 @@ impl std::fmt::Display for Probe {
     }
 }
 
-/// What was found, unit by unit, in the order of the description.
+/// What was found, unit by unit, in the order of the description. What needs no hardware is always
+/// there, and is not in it.
 #[derive(Debug, Default)]
 pub struct ProbeReport {
     /// The lines.
@@ -97,6 +98,12 @@ pub struct ProbeReport {
 }
 
 impl ProbeReport {
+    fn note(&mut self, unit: &UnitConfig, outcome: Outcome) {
+        let probe = Probe { unit: unit.name.clone(), driver: unit.driver.clone(), outcome };
+        log::info!(target: "probe", "{probe}");
+        self.probes.push(probe);
+    }
+
     /// What must be mended before the machine can be started, in words.
     pub fn refusals(&self) -> impl Iterator<Item = String> + '_ {
         let at_fault = |probe: &&Probe| {
@@ -118,19 +125,20 @@ pub fn attach_all(machine: &Machine, units: &[UnitConfig]) -> (Switch, ProbeRepo
         switch.add_driver(row.driver);
     }
     let always = DRIVERS.iter().map(|row| row.driver).filter(|driver| driver.section().is_empty());
-    let always = always.map(|driver| UnitConfig {
-        name: driver.name().into(),
-        driver: driver.name().into(),
-        ..UnitConfig::default()
-    });
-    for unit in always.chain(units.iter().cloned()) {
-        let outcome = match attach(machine, &unit, &mut switch) {
+    for driver in always {
+        let name = driver.name().to_string();
+        let unit = UnitConfig { driver: name.clone(), name, ..UnitConfig::default() };
+        match driver.attach(&unit, machine) {
+            Ok(attached) => switch.add_unit(driver, &unit.name, 0, attached),
+            Err(why) => report.note(&unit, Outcome::Left(why)),
+        }
+    }
+    for unit in units {
+        let outcome = match attach(machine, unit, &mut switch) {
             Ok(address) => Outcome::Found(address),
             Err(why) => Outcome::Left(why),
         };
-        let probe = Probe { unit: unit.name, driver: unit.driver, outcome };
-        log::info!(target: "probe", "{probe}");
-        report.probes.push(probe);
+        report.note(unit, outcome);
     }
     (switch, report)
 }

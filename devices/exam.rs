@@ -12,6 +12,7 @@ use crate::engine::{Engine, Time};
 use crate::machine::Machine;
 use crate::sync::{Arc, Mutex};
 use proptest::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const DRIVERS: [&str; 4] = ["sd", "hd", "fd", "ram"];
 const SECTORS: u64 = 2880;
@@ -24,6 +25,10 @@ struct Bench {
 type Fate = Result<Vec<u8>, Failure>;
 
 fn bench_with(driver: &str, values: &[(&str, Value)]) -> Bench {
+    bench_in(Time::Simulated, driver, values)
+}
+
+fn bench_in(time: Time, driver: &str, values: &[(&str, Value)]) -> Bench {
     let mut config = UnitConfig { name: format!("{driver}0"), ..UnitConfig::default() };
     config.driver = driver.into();
     config.values.insert("size".into(), Value::Number(SECTORS * 512));
@@ -36,7 +41,7 @@ fn bench_with(driver: &str, values: &[(&str, Value)]) -> Bench {
     for (key, value) in values {
         config.values.insert((*key).into(), value.clone());
     }
-    let machine = Machine::new(Engine::new(Time::Simulated), None, 1);
+    let machine = Machine::new(Engine::new(time), None, 1);
     let (switch, report) = attach_all(&machine, &[config.clone()]);
     assert_eq!(report.refusals().collect::<Vec<_>>(), Vec::<String>::new());
     let unit = switch.named(&config.name).unwrap().device;
@@ -360,6 +365,43 @@ fn the_countdown_fails_each_command_in_turn_and_loses_nothing() {
             assert_eq!(data[0], if nth == 1 { 1 } else { 2 }, "{driver}");
             assert_eq!(data[1024] == 0, nth != 4, "{driver}");
         }
+    }
+}
+
+#[test]
+fn resets_and_stops_in_mid_work_lose_and_mix_up_nothing() {
+    for driver in ["sd", "fd"] {
+        // Real time: in simulated time a waiter would skip ahead of the operator at work.
+        let bench = bench_in(Time::Real, driver, &[("timing", Value::Text("none".into()))]);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let callers = (0..3u64).map(|caller| {
+                let bench = &bench;
+                scope.spawn(move || {
+                    for round in 0..60u64 {
+                        let sector = caller * 900 + round * 13 % 800;
+                        let fill = u8::try_from((caller * 60 + round) % 251).unwrap();
+                        bench.write(sector, vec![fill; 4096]).unwrap();
+                        assert!(bench.read(sector, 8).unwrap().iter().all(|byte| *byte == fill));
+                    }
+                })
+            });
+            let callers = callers.collect::<Vec<_>>();
+            let operator = scope.spawn(|| {
+                while !is_over.load(Ordering::Acquire) {
+                    bench.unit.command(UnitCommand::Reset).unwrap();
+                    bench.unit.command(UnitCommand::Freeze).unwrap();
+                    bench.unit.command(UnitCommand::Thaw).unwrap();
+                    std::thread::yield_now();
+                }
+            });
+            let outcomes = callers.into_iter().map(std::thread::ScopedJoinHandle::join);
+            let outcomes = outcomes.collect::<Vec<_>>();
+            is_over.store(true, Ordering::Release);
+            operator.join().unwrap();
+            assert!(outcomes.iter().all(Result::is_ok), "{driver}");
+        });
+        assert!(bench.machine.dma.list().iter().all(|channel| channel.mapped == 0));
     }
 }
 

@@ -213,8 +213,10 @@ impl Mechanism {
     pub fn serve(&mut self, now: SimTime, access: Access) -> u64 {
         let Access { op, sector, sectors } = access;
         let nanos = match (figures(self.model), op) {
-            (None, _) if self.model == Model::None => 0,
-            (None, op) => solid_state(op, sectors),
+            (None, op) => {
+                self.media_accesses += u64::from(op != Op::Flush);
+                if self.model == Model::Ssd { solid_state(op, sectors) } else { 0 }
+            }
             // Neither drive keeps writes back, so that a flush finds nothing to do.
             (Some(_), Op::Flush) => 0,
             (Some(f), Op::Read) => match self.cache_read(f, now, access) {
@@ -475,7 +477,7 @@ mod tests {
         assert_eq!(mean(Model::None, Op::Read, 1 << 20, 8), 0);
         let mut disk = Mechanism::new(Model::Ssd, 1 << 20);
         disk.serve(SimTime(0), read(1 << 19, 1));
-        assert_eq!(disk.travel, 0);
+        assert_eq!((disk.travel, disk.media_accesses, disk.cache_hits), (0, 1, 0));
     }
 
     #[test]

@@ -88,9 +88,13 @@ pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> 
     Ok(())
 }
 
+fn empty_sector(drive: &Drive) -> Vec<u8> {
+    vec![0; usize::try_from(drive.sector_bytes).unwrap_or(SECTOR_SIZE)]
+}
+
 impl FloppyChip {
     fn new(machine: &Machine, line: u8, drive: Drive, panel: Panel) -> Arc<FloppyChip> {
-        let buffer = vec![0; usize::try_from(drive.sector_bytes).unwrap_or(SECTOR_SIZE)];
+        let buffer = empty_sector(&drive);
         let verdict = Verdict::default();
         Arc::new_cyclic(|me| FloppyChip {
             me: me.clone(),
@@ -141,6 +145,9 @@ impl FloppyChip {
                 state.phase = Phase::Idle;
                 state.panel.sense = Sense::default();
                 (state.is_frozen, state.is_parked) = (false, false);
+                if state.buffer.is_empty() {
+                    state.buffer = empty_sector(&self.drive); // the other one is under way
+                }
                 if let Some(event) = state.event.take() {
                     self.engine.cancel(event);
                 }
@@ -272,10 +279,10 @@ impl FloppyChip {
             }
         };
         let mut state = self.state.lock();
-        state.buffer = buffer;
         if state.generation != generation {
             return;
         }
+        state.buffer = buffer;
         let done = if matches!(op, Op::Read | Op::Write) { self.drive.grain() } else { sectors };
         state.job.sector += done;
         state.job.sectors = sectors.saturating_sub(done);
