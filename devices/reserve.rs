@@ -147,6 +147,10 @@ impl State {
         other.or_else(|| self.handles.values().map(|held| held.owner).find(|o| *o != owner))
     }
 
+    fn is_served(&self, place: Place) -> bool {
+        self.served == Some(place.0) || self.needless.contains(&place.0)
+    }
+
     fn free(&mut self) {
         (self.owner, self.served) = (None, None);
         self.needless.clear();
@@ -291,18 +295,15 @@ impl Reservation {
     /// Whether that place has been served; who was at it then holds the allocation.
     #[must_use]
     pub fn is_served(&self, place: Place) -> bool {
-        let state = self.state.lock();
-        state.served == Some(place.0) || state.needless.contains(&place.0)
+        self.state.lock().is_served(place)
     }
 
     /// Whether that place has been served, asked by who was at it: it knows from now on.
     fn is_told(&self, place: Place) -> bool {
-        let is_served = self.is_served(place);
-        if is_served {
-            let mut state = self.state.lock();
-            state.needless.retain(|other| *other != place.0);
-            state.served = state.served.filter(|other| *other != place.0);
-        }
+        let mut state = self.state.lock();
+        let is_served = state.is_served(place);
+        state.needless.retain(|other| *other != place.0);
+        state.served = state.served.filter(|other| *other != place.0);
         is_served
     }
 

@@ -84,6 +84,9 @@ impl Driver for St {
         let name = &unit.name;
         let wrong = |key: &str| AttachError::Conflict(format!("{name}: {key}: there is none"));
         let place = |key| unit.number(key).ok_or_else(|| wrong(key));
+        if unit.unit >= NO_REWIND {
+            return Err(AttachError::Conflict(format!("{name}: the last tape is st127")));
+        }
         let port = u16::try_from(place("port")?).map_err(|_| wrong("port"))?;
         let line = u8::try_from(place("irq")?).map_err(|_| wrong("irq"))?;
         let channel = u8::try_from(place("dma")?).map_err(|_| wrong("dma"))?;

@@ -142,7 +142,12 @@ impl Tape {
     /// Reads into `memory`, `len` bytes at most; says how many.
     pub(super) async fn read(&mut self, at: u64, len: usize) -> Result<usize, IoError> {
         if let Some(kept) = self.kept.take().filter(|_| at == 0) {
-            return if kept <= len { Ok(kept) } else { Err(IoError::RecordTooLong) };
+            if kept > len && self.fixed == 0 {
+                return Err(IoError::RecordTooLong);
+            }
+            let got = kept.min(len);
+            self.piece.splice(..0, self.memory[got..kept].iter().copied());
+            return Ok(got);
         }
         if self.doing == Doing::Writing {
             self.flush_blocks(Seek::Back).await?;

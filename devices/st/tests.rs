@@ -39,6 +39,26 @@ fn boot(machine: Machine, values: &[(&str, Value)]) -> Bench {
     Bench { rewinding: unit(0), unit: unit(128), machine, _switch: switch }
 }
 
+#[test]
+fn a_drive_is_found_at_its_place_or_left_out() {
+    let lines = |units: &[UnitConfig]| {
+        let machine = Machine::new(Engine::new(Time::Simulated), None, 1);
+        let (_switch, report) = attach_all(&machine, units);
+        let lines = report.probes.iter().map(ToString::to_string);
+        lines.filter(|line| line.contains(" st ")).collect::<Vec<_>>()
+    };
+    let absent = config(&[("absent", Value::Flag(true))]);
+    let wrong = config(&[("block", number(1 << 24))]);
+    assert_eq!(lines(&[config(&[])]), ["st0 st found at port 0x6000 irq 64 dma 64"]);
+    assert_eq!(lines(&[absent]), ["st0 st absent"]);
+    assert_eq!(lines(&[wrong]), ["st0 st refused: st0: block: must be less than 16M"]);
+    let far = UnitConfig { unit: 128, name: "st128".into(), ..config(&[("port", number(0x7000))]) };
+    assert!(lines(&[far])[0].contains("the last tape is st127"));
+    let second = UnitConfig { unit: 1, name: "st1".into(), ..config(&[]) };
+    let both = lines(&[config(&[]), second]);
+    assert_eq!(both[1], "st1 st found at port 0x6100 irq 65 dma 65");
+}
+
 fn bench_with(values: &[(&str, Value)]) -> Bench {
     let bench = boot(Machine::new(Engine::new(Time::Simulated), None, 1), values);
     bench.unit.open().unwrap();

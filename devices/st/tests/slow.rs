@@ -79,6 +79,20 @@ fn what_a_reader_who_left_would_have_got_the_next_one_gets() {
 }
 
 #[test]
+fn what_a_reader_of_fixed_records_left_is_handed_out_in_pieces() {
+    let bench = bench_with(&[("block", number(4))]);
+    bench.write(b"aaaabbbb").unwrap();
+    bench.mt(REW, 1).unwrap();
+    bench.unit.set_property("timing", "dlt8000").unwrap();
+    bench.unit.begin(&origin(1)).unwrap();
+    assert_eq!(bench.unit.read(0, &mut [0; 8]), Err(IoError::WouldBlock));
+    bench.unit.end(&origin(1));
+    assert_eq!(bench.read(3).unwrap(), b"aaa");
+    assert_eq!(bench.read(3).unwrap(), b"abb");
+    assert_eq!(bench.read(3).unwrap(), b"bb");
+}
+
+#[test]
 fn a_write_whose_caller_left_is_done_once() {
     let bench = slow();
     bench.unit.begin(&origin(1)).unwrap();
