@@ -335,6 +335,15 @@ pub trait CharDevice: Send + Sync {
     /// `WouldBlock` when there is nothing yet; the device's own else.
     fn read(&self, at: u64, buf: &mut [u8]) -> Result<usize, IoError>;
 
+    /// As [`CharDevice::read`], but the memory itself may be exchanged for other of the same length
+    /// that holds the data, so that they need not be copied.
+    ///
+    /// # Errors
+    /// Those of a read.
+    fn read_into(&self, at: u64, memory: &mut Vec<u8>) -> Result<usize, IoError> {
+        self.read(at, memory)
+    }
+
     /// At most `data.len()` bytes; a short count means the rest would block. `at` as for a read.
     ///
     /// # Errors
