@@ -149,6 +149,26 @@ impl Unit {
         )
     }
 
+    /// Reads into the tape's memory, and hands it out.
+    fn fetch(
+        &self,
+        at: u64,
+        len: usize,
+        hand_out: impl FnOnce(&mut Tape, usize) -> usize,
+    ) -> Result<usize, IoError> {
+        if len == 0 {
+            return Ok(0);
+        }
+        self.drive.call(
+            Call::Read { at, len },
+            |mut tape| async move {
+                let got = tape.read(at, len).await;
+                (tape, got)
+            },
+            hand_out,
+        )
+    }
+
     /// Answers from what is known, when the tape stands still.
     fn ask<R>(&self, answer: impl FnOnce(&mut Tape) -> R) -> Result<R, IoError> {
         self.drive.call(Call::Ask, |tape| async move { (tape, Ok(0)) }, |tape, _| answer(tape))
@@ -241,21 +261,21 @@ impl CharDevice for Unit {
     }
 
     fn read(&self, at: u64, buf: &mut [u8]) -> Result<usize, IoError> {
-        let len = buf.len();
-        if len == 0 {
-            return Ok(0);
-        }
-        self.drive.call(
-            Call::Read { at, len },
-            |mut tape| async move {
-                let got = tape.read(at, len).await;
-                (tape, got)
-            },
-            |tape, got| {
-                buf[..got].copy_from_slice(&tape.memory[..got]);
-                got
-            },
-        )
+        self.fetch(at, buf.len(), |tape, got| {
+            buf[..got].copy_from_slice(&tape.memory[..got]);
+            got
+        })
+    }
+
+    fn read_into(&self, at: u64, memory: &mut Vec<u8>) -> Result<usize, IoError> {
+        self.fetch(at, memory.len(), |tape, got| {
+            if tape.memory.len() == memory.len() {
+                std::mem::swap(&mut tape.memory, memory);
+            } else {
+                memory[..got].copy_from_slice(&tape.memory[..got]);
+            }
+            got
+        })
     }
 
     fn write(&self, at: u64, data: &[u8]) -> Result<usize, IoError> {

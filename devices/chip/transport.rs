@@ -420,9 +420,11 @@ fn write(
 
 /// Marks; and how many it did not come to.
 fn write_marks(tap: &mut Tap, count: u64) -> (Result<(), IoError>, u64) {
-    for done in 0..count {
-        if let Err(why) = tap.mark() {
-            return (Err(why), count - done);
+    let mut left = count;
+    while left > 0 {
+        match tap.mark(left) {
+            Ok(some) => left -= some,
+            Err(why) => return (Err(why), left),
         }
     }
     // A file is complete: what was recorded here before need not be kept any longer.

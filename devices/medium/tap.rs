@@ -28,6 +28,9 @@ const CLASS_BAD: u32 = 8;
 /// The longest record that every reader of the format takes, in bytes.
 const RECORD_BYTES_MAX: u64 = 0x00ff_ffff;
 
+/// Marks that are written at once.
+static MARKS: [u8; 64 * 1024] = [0; 64 * 1024];
+
 /// What stands on a tape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
@@ -469,23 +472,29 @@ impl Tap {
         Ok(())
     }
 
-    /// Writes a mark.
+    /// Writes marks, `count` or as many as go at once; says how many.
     ///
     /// # Errors
-    /// Those of [`Tap::write`].
-    pub fn mark(&mut self) -> Result<(), IoError> {
+    /// Those of [`Tap::write`]; `Range` when not one fits.
+    pub fn mark(&mut self, count: u64) -> Result<u64, IoError> {
         if self.options.read_only {
             return Err(IoError::WriteProtected);
         }
         let first = self.at;
-        self.check_room(first, 4)?;
+        let room = self.options.size_bytes.saturating_sub(first) / 4;
+        let count = count.min(room).min(MARKS.len() as u64 / 4 + 1);
+        if count == 0 {
+            return Err(IoError::Range);
+        }
         self.cut()?;
         self.known = None;
-        self.backing.write(first + 4, &END_OF_MEDIUM.to_le_bytes(), &[])?;
+        // The last of them first, so that the first makes all of them valid.
+        let rest = usize::try_from((count - 1) * 4).map_err(|_| IoError::Invalid)?;
+        self.backing.write(first + 4, &MARKS[..rest], &END_OF_MEDIUM.to_le_bytes())?;
         self.backing.write(first, &[0; 4], &[])?;
-        self.wrote(first + 4, 1);
+        self.wrote(first + count * 4, count);
         self.extensible = None;
-        Ok(())
+        Ok(count)
     }
 
     fn wrote(&mut self, end: u64, items: u64) {

@@ -26,6 +26,9 @@ pub struct TapOptions {
 pub(super) enum Backing {
     File(Flock<File>),
     Memory(Vec<u8>),
+    /// Memory, and all that was written to it, write by write.
+    #[cfg(test)]
+    Journal(Vec<u8>, Vec<(u64, Vec<u8>)>),
 }
 
 impl Backing {
@@ -61,6 +64,8 @@ impl Backing {
                 file.metadata().map(|meta| meta.len()).map_err(|why| failed(&why, 0))
             }
             Backing::Memory(bytes) => Ok(bytes.len() as u64),
+            #[cfg(test)]
+            Backing::Journal(bytes, _) => Ok(bytes.len() as u64),
         }
     }
 
@@ -89,15 +94,9 @@ impl Backing {
                 }
                 Ok(got)
             }
-            Backing::Memory(bytes) => {
-                let from = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
-                let there = &bytes[from..];
-                let head = first.len().min(there.len());
-                first[..head].copy_from_slice(&there[..head]);
-                let tail = then.len().min(there.len() - head);
-                then[..tail].copy_from_slice(&there[head..head + tail]);
-                Ok(head + tail)
-            }
+            Backing::Memory(bytes) => Ok(copy_out(bytes, at, first, then)),
+            #[cfg(test)]
+            Backing::Journal(bytes, _) => Ok(copy_out(bytes, at, first, then)),
         }
     }
 
@@ -114,15 +113,11 @@ impl Backing {
                 let at = at + (first.len() - head) as u64;
                 file.write_all_at(&then[tail..], at).map_err(|why| failed(&why, at))
             }
-            Backing::Memory(bytes) => {
-                let from = usize::try_from(at).map_err(|_| IoError::NoSpace)?;
-                let end = from + first.len() + then.len();
-                if bytes.len() < end {
-                    bytes.resize(end, 0);
-                }
-                bytes[from..from + first.len()].copy_from_slice(first);
-                bytes[from + first.len()..end].copy_from_slice(then);
-                Ok(())
+            Backing::Memory(bytes) => copy_in(bytes, at, first, then),
+            #[cfg(test)]
+            Backing::Journal(bytes, writes) => {
+                writes.push((at, [first, then].concat()));
+                copy_in(bytes, at, first, then)
             }
         }
     }
@@ -134,6 +129,8 @@ impl Backing {
                 bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
                 Ok(())
             }
+            #[cfg(test)]
+            Backing::Journal(..) => Ok(()),
         }
     }
 
@@ -145,8 +142,33 @@ impl Backing {
                 _ => IoError::Hardware,
             }),
             Backing::Memory(_) => Ok(()),
+            #[cfg(test)]
+            Backing::Journal(..) => Ok(()),
         }
     }
+}
+
+/// Fills `first` and `then` from byte `at`, as far as there are bytes; says how far.
+fn copy_out(bytes: &[u8], at: u64, first: &mut [u8], then: &mut [u8]) -> usize {
+    let from = usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+    let there = &bytes[from..];
+    let head = first.len().min(there.len());
+    first[..head].copy_from_slice(&there[..head]);
+    let tail = then.len().min(there.len() - head);
+    then[..tail].copy_from_slice(&there[head..head + tail]);
+    head + tail
+}
+
+/// Puts `first` and `then` at byte `at`.
+fn copy_in(bytes: &mut Vec<u8>, at: u64, first: &[u8], then: &[u8]) -> Result<(), IoError> {
+    let from = usize::try_from(at).map_err(|_| IoError::NoSpace)?;
+    let end = from + first.len() + then.len();
+    if bytes.len() < end {
+        bytes.resize(end, 0);
+    }
+    bytes[from..from + first.len()].copy_from_slice(first);
+    bytes[from + first.len()..end].copy_from_slice(then);
+    Ok(())
 }
 
 fn failed(why: &std::io::Error, at: u64) -> IoError {

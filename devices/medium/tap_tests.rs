@@ -62,7 +62,7 @@ fn what_is_written_stands_in_the_file_in_the_published_format() {
     let (_dir, path) = place();
     let mut tap = open(&path);
     tap.write(b"abc").unwrap();
-    tap.mark().unwrap();
+    assert_eq!(tap.mark(1), Ok(1));
     tap.write(b"defg").unwrap();
     let image =
         b"\x03\0\0\0abc\0\x03\0\0\0\0\0\0\0\x04\0\0\0defg\x04\0\0\0\xff\xff\xff\xff".to_vec();
@@ -147,7 +147,7 @@ fn a_file_that_breaks_off_anywhere_ends_with_the_last_whole_item() {
         let whole = borders.iter().filter(|&&border| border <= cut).count() - 1;
         assert_eq!(all(&mut tap), items[..whole], "cut at {cut}");
         tap.write(b"appended").unwrap();
-        tap.mark().unwrap();
+        assert_eq!(tap.mark(1), Ok(1));
         assert_eq!(all(&mut tap)[whole..], [b"appended".to_vec(), Vec::new()], "cut at {cut}");
     }
 }
@@ -210,7 +210,7 @@ fn a_record_grows_by_extension() {
     tap.extend(b"+even").unwrap();
     tap.extend(b"!").unwrap();
     assert_eq!((tap.block(), tap.peek()), (1, Ok(None)));
-    tap.mark().unwrap();
+    assert_eq!(tap.mark(1), Ok(1));
     assert_eq!(tap.extend(b"no"), Err(IoError::Invalid));
     assert_eq!(all(&mut open_again(tap, &path)), [b"odd+even!".to_vec(), Vec::new()]);
 }
@@ -251,8 +251,17 @@ fn at_its_end_a_tape_takes_no_more_and_keeps_what_it_has() {
     assert_eq!(tap.write(&[2; 6]), Err(IoError::Range));
     assert_eq!(tap.extend(&[2; 14]), Err(IoError::Range));
     tap.write(&[3; 4]).unwrap();
-    assert_eq!(tap.mark(), Err(IoError::Range));
+    assert_eq!(tap.mark(1), Err(IoError::Range));
     assert_eq!(all(&mut tap), [vec![1; 20], vec![3; 4]]);
+}
+
+#[test]
+fn many_marks_go_at_once_as_far_as_they_fit() {
+    let mut tap = Tap::in_memory(1 << 20);
+    assert_eq!((tap.mark(10), tap.mark(1 << 30)), (Ok(10), Ok(16385)));
+    assert_eq!(all(&mut tap).len(), 16395);
+    let mut tap = Tap::in_memory(15);
+    assert_eq!((tap.mark(9), tap.mark(9)), (Ok(3), Err(IoError::Range)));
 }
 
 #[test]
@@ -269,7 +278,7 @@ fn a_protected_tape_is_not_changed() {
     std::fs::write(&path, record(b"kept")).unwrap();
     let mut tap = Tap::open(&path, TapOptions { read_only: true, ..OPTIONS }).unwrap();
     assert_eq!(tap.write(b"x"), Err(IoError::WriteProtected));
-    assert_eq!(tap.mark(), Err(IoError::WriteProtected));
+    assert_eq!(tap.mark(1), Err(IoError::WriteProtected));
     assert_eq!(tap.erase(), Err(IoError::WriteProtected));
     drop(tap);
     assert_eq!(std::fs::read(&path).unwrap(), record(b"kept"));
@@ -300,6 +309,106 @@ fn erasing_leaves_what_is_before_the_head() {
     tap.erase().unwrap();
     assert_eq!((tap.block(), tap.peek()), (1, Ok(None)));
     assert_eq!(std::fs::metadata(&path).unwrap().len(), 108 + 4);
+}
+
+/// A tape of `image` whose writes are noted.
+fn journal(image: Vec<u8>) -> Tap {
+    let mut tap = Tap::new(Backing::Journal(image, Vec::new()), OPTIONS);
+    tap.survey().unwrap();
+    tap
+}
+
+/// All states of the file that whatever kills the daemon in `work` can leave behind: after each
+/// byte of each write, but that a word of 4 bytes is written whole.
+fn killed_anywhere(image: &[u8], work: impl Fn(&mut Tap)) -> Vec<Vec<u8>> {
+    let mut tap = journal(image.to_vec());
+    work(&mut tap);
+    let Backing::Journal(_, writes) = &tap.backing else { unreachable!() };
+    let (mut now, mut states) = (image.to_vec(), vec![image.to_vec()]);
+    for (at, bytes) in writes {
+        let at = usize::try_from(*at).unwrap();
+        let cuts = if bytes.len() == 4 { 4..5 } else { 1..bytes.len() + 1 };
+        for cut in cuts {
+            now.resize(now.len().max(at + cut), 0);
+            now[at..at + cut].copy_from_slice(&bytes[..cut]);
+            states.push(now.clone());
+        }
+    }
+    states
+}
+
+fn found(image: Vec<u8>) -> Vec<Vec<u8>> {
+    all(&mut journal(image))
+}
+
+#[test]
+fn a_death_in_any_write_leaves_what_was_finished_before() {
+    let data = |fill: u8, len: usize| vec![fill; len];
+    // Old records of the same length as the new ones, at which a careless writer would be fooled.
+    let old = [data(1, 9), data(2, 9), Vec::new(), data(3, 20), Vec::new()];
+    let image = old.iter().fold(Vec::new(), |image, item| {
+        [image, if item.is_empty() { vec![0; 4] } else { record(item) }].concat()
+    });
+    for start in 0..=old.len() {
+        let go = |tap: &mut Tap| {
+            for _ in 0..start {
+                tap.forward().unwrap();
+            }
+        };
+        let before = old[..start].to_vec();
+        let with = |item: &[u8]| [before.clone(), vec![item.to_vec()]].concat();
+        let check = |what: &str, last: Vec<Vec<u8>>, work: &dyn Fn(&mut Tap)| {
+            let states = killed_anywhere(&image, work);
+            let (first, end) = (found(states[0].clone()), states.last().unwrap().clone());
+            assert_eq!((&first[..], found(end)), (&old[..], last.clone()), "{what} at {start}");
+            for state in states {
+                let found = found(state);
+                let is_right = found == old || found == before || found == last;
+                assert!(is_right, "{what} at {start}: {found:?}");
+            }
+        };
+        check("write", with(&data(7, 9)), &|tap| {
+            go(tap);
+            tap.write(&data(7, 9)).unwrap();
+        });
+        check("mark", with(&[]), &|tap| {
+            go(tap);
+            assert_eq!(tap.mark(1), Ok(1));
+        });
+        check("marks", [with(&[]), vec![Vec::new(); 2]].concat(), &|tap| {
+            go(tap);
+            assert_eq!(tap.mark(3), Ok(3));
+        });
+        check("erase", before.clone(), &|tap| {
+            go(tap);
+            // At the end of the data there is nothing to erase, but the file has no marker yet.
+            tap.erase().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_death_while_a_record_grows_leaves_it_short_or_takes_it_off() {
+    let written = |tap: &mut Tap| {
+        tap.write(b"done").unwrap();
+        tap.write(b"growing").unwrap();
+    };
+    let mut tap = journal(Vec::new());
+    written(&mut tap);
+    let Backing::Journal(before, _) = &tap.backing else { unreachable!() };
+    let count = killed_anywhere(&[], written).len();
+    let states = killed_anywhere(&[], |tap| {
+        written(tap);
+        tap.extend(b" longer and longer").unwrap();
+    });
+    assert!(states[..count].contains(before));
+    for state in &states[count..] {
+        let found = found(state.clone());
+        let whole: [&[u8]; 2] = [b"done", b"growing longer and longer"];
+        let is_right = found == whole || found == [b"done"] || found == [&b"done"[..], b"growing"];
+        assert!(is_right, "{found:?}");
+    }
+    assert_eq!(found(states.last().unwrap().clone()).len(), 2);
 }
 
 #[derive(Clone, Debug)]
@@ -371,7 +480,7 @@ fn apply(step: &Step, model: &mut Model, tap: &mut Tap) {
             }
         }
         Step::Mark => {
-            tap.mark().unwrap();
+            assert_eq!(tap.mark(1), Ok(1));
             model.put(Vec::new());
         }
         Step::Forward => {

@@ -217,6 +217,7 @@ impl Drive {
     pub(super) fn close(&self, rewinds: bool) {
         let mut desk = self.desk.lock();
         desk.close_due = Some(desk.close_due.unwrap_or(false) | rewinds);
+        desk.turn = None; // no call of this opening can come any more
         drop(desk);
         let mut patience = PATIENCE;
         loop {

@@ -255,9 +255,8 @@ impl Tape {
     /// Has `len` bytes brought to byte `from` of the memory.
     async fn fetch(&mut self, from: usize, len: usize, order: Order) -> Reply {
         let mut memory = std::mem::take(&mut self.memory);
-        if memory.len() < from + len {
-            memory.resize(from + len, 0);
-        }
+        // No longer either: memory of the caller's length can be exchanged for the caller's.
+        memory.resize(from + len, 0);
         let (reply, memory) = self.link.transfer(order, memory, from, len).await;
         self.memory = memory;
         reply

@@ -209,6 +209,23 @@ fn records_come_back_one_a_read_whatever_the_buffer() {
 }
 
 #[test]
+fn memory_is_exchanged_where_a_read_allows_it() {
+    let bench = bench();
+    bench.record(&["four", "more", "a longer one"]);
+    bench.mt(REW, 1).unwrap();
+    let mut memory = vec![0; 4];
+    assert_eq!((bench.unit.read_into(0, &mut memory), &memory[..]), (Ok(4), &b"four"[..]));
+    let place = memory.as_ptr();
+    assert_eq!((bench.unit.read_into(0, &mut memory), &memory[..]), (Ok(4), &b"more"[..]));
+    assert_ne!(memory.as_ptr(), place);
+    assert_eq!(bench.unit.read_into(0, &mut memory), Err(IoError::RecordTooLong));
+    bench.mt(REW, 1).unwrap();
+    let mut memory = vec![0; 9];
+    assert_eq!((bench.unit.read_into(0, &mut memory), &memory[..4]), (Ok(4), &b"four"[..]));
+    assert_eq!(memory.len(), 9);
+}
+
+#[test]
 fn a_record_longer_than_the_buffer_is_enomem_and_is_passed() {
     let bench = bench();
     bench.record(&["long record", "next"]);

@@ -66,6 +66,15 @@ fn one_call_at_a_time_has_its_turn() {
 }
 
 #[test]
+fn a_turn_ends_with_the_last_close() {
+    let bench = bench();
+    bench.unit.begin(&origin(1)).unwrap();
+    bench.unit.close();
+    bench.unit.open().unwrap();
+    assert_eq!(bench.unit.begin(&origin(2)), Ok(()));
+}
+
+#[test]
 fn what_a_reader_who_left_would_have_got_the_next_one_gets() {
     let bench = slow();
     let mut into = [0; 9];
