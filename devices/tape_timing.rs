@@ -3,8 +3,8 @@
 //! `dlt8000` is the Quantum DLT 8000 after its User's Guide, table B-4 (Timing Specifications), and
 //! the table of cartridges below it: DLTtape IV, 541 m, 40 Gbytes native; 4267 mm/s reading and
 //! writing, 4445 mm/s rewinding and searching; 37 s to load, 17 s to unload. It records 208 tracks,
-//! 4 at a time, in 52 passes to and fro (serpentine), which makes 769 Mbytes a pass and 6.07 MB/s. A
-//! tape of `size` bytes is the first that many of such a cartridge. The drive has 8 Mbytes of
+//! 4 at a time, in 52 passes to and fro (serpentine), which makes 769 Mbytes a pass and 6.07 MB/s.
+//! A tape of `size` bytes is the first that many of such a cartridge. The drive has 8 Mbytes of
 //! buffer and adapts to its host: what it loses by stopping has no figure there, and is left out.
 
 /// What is known about a drive.

@@ -32,7 +32,8 @@ impl Tape {
         }
         let files = matches!(op, MtOp::Fsf | MtOp::Fsfm | MtOp::Eom | MtOp::Bsf | MtOp::Bsfm);
         if self.end == End::MarkHit && files {
-            count += if matches!(op, MtOp::Bsf | MtOp::Bsfm) { 1 } else { -1 };
+            let one = if matches!(op, MtOp::Bsf | MtOp::Bsfm) { 1 } else { -1 };
+            count = count.saturating_add(one);
             self.next_file();
         }
         if self.is_loaded() {
@@ -42,7 +43,7 @@ impl Tape {
                     MtOp::Rew | MtOp::Offl | MtOp::Reten | MtOp::Lock | MtOp::Load | MtOp::Seek
                 );
             self.leave(if is_on { Seek::On } else { Seek::Back }, files).await?;
-            count += self.mark_before(op).await?;
+            count = count.saturating_add(self.mark_before(op).await?);
         }
         let keeps_doing = [MtOp::Nop, MtOp::SetBlk, MtOp::SetDensity, MtOp::SetDrvBuffer];
         if !keeps_doing.contains(&op) && op != MtOp::Tell {

@@ -228,3 +228,24 @@ proptest! {
         run(&[("timing", Value::Text("dlt8000".into()))], &steps);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn no_command_at_all_makes_it_panic(
+        calls in prop::collection::vec((any::<u32>(), -2..40i16, any::<i32>(), 0..70usize), 0..20),
+        counts in prop::sample::select(vec![i32::MAX, i32::MIN, 0, 1, -1]),
+    ) {
+        let bench = bench_with(&[("size", number(4096)), ("block", number(4))]);
+        for (cmd, op, count, len) in calls {
+            let _ = bench.write(b"eight by");
+            let _ = bench.ask(cmd, len);
+            for count in [count, counts] {
+                let _ = bench.mt(op, count);
+                let _ = bench.read(len);
+            }
+            bench.told();
+        }
+        bench.reopen();
+    }
+}
