@@ -106,6 +106,7 @@ impl From<IoError> for Errno {
             IoError::NotReady => Errno::ENXIO,
             IoError::Busy => Errno::EBUSY,
             IoError::WouldBlock => Errno::EAGAIN,
+            IoError::RecordTooLong => Errno::ENOMEM,
             IoError::Unsupported => Errno::ENOTTY,
         }
     }
@@ -123,6 +124,7 @@ mod tests {
             (IoError::Invalid, Errno::EINVAL),
             (IoError::WriteProtected, Errno::EROFS),
             (IoError::NotReady, Errno::ENXIO),
+            (IoError::RecordTooLong, Errno::ENOMEM),
             (IoError::Unsupported, Errno::ENOTTY),
         ];
         for (error, errno) in table {

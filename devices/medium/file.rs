@@ -142,7 +142,7 @@ impl FileMedium {
 }
 
 /// The device's words for the host's, at byte `at`.
-fn told(why: Errno, at: u64) -> IoError {
+pub(super) fn told(why: Errno, at: u64) -> IoError {
     match why {
         Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG => IoError::NoSpace,
         Errno::EROFS | Errno::EPERM | Errno::EACCES | Errno::EBADF => IoError::WriteProtected,
@@ -151,7 +151,7 @@ fn told(why: Errno, at: u64) -> IoError {
     }
 }
 
-fn errno(why: &std::io::Error) -> Errno {
+pub(super) fn errno(why: &std::io::Error) -> Errno {
     match why.kind() {
         // The file is shorter than it was: what is gone cannot be read.
         ErrorKind::UnexpectedEof => Errno::EIO,
@@ -159,7 +159,7 @@ fn errno(why: &std::io::Error) -> Errno {
     }
 }
 
-fn offset(bytes: u64) -> Result<i64, IoError> {
+pub(super) fn offset(bytes: u64) -> Result<i64, IoError> {
     i64::try_from(bytes).map_err(|_| IoError::Range)
 }
 
