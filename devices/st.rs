@@ -317,6 +317,10 @@ impl CharDevice for Unit {
         Ready { readable: is_ready, writable: is_ready, hung_up: false }
     }
 
+    fn takes_its_time(&self) -> bool {
+        true
+    }
+
     fn is_seekable(&self) -> bool {
         false
     }

@@ -385,6 +385,11 @@ pub trait CharDevice: Send + Sync {
         Ready { readable: true, writable: true, hung_up: false }
     }
 
+    /// Whether a read or write once begun takes its time, whatever `O_NONBLOCK` says (a tape's).
+    fn takes_its_time(&self) -> bool {
+        false
+    }
+
     /// Whether `lseek` and offsets mean something.
     fn is_seekable(&self) -> bool {
         true
