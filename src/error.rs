@@ -14,6 +14,8 @@ pub mod flags {
     pub const O_ACCMODE: i32 = libc::O_ACCMODE;
     /// Reading only.
     pub const O_RDONLY: i32 = libc::O_RDONLY;
+    /// Writing only.
+    pub const O_WRONLY: i32 = libc::O_WRONLY;
 }
 
 /// An error number of the host.

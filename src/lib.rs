@@ -2,6 +2,7 @@
 
 pub mod boot;
 pub mod cache;
+pub mod character;
 pub mod cli;
 pub mod client;
 pub mod commands;
