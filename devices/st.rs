@@ -371,7 +371,7 @@ impl CharDevice for Unit {
     }
 
     fn properties(&self) -> Vec<(&'static str, String)> {
-        let link = &self.drive.link;
+        let (link, place) = (&self.drive.link, self.drive.place());
         let timing = TapeModel::numbered(link.timing()).map_or("unknown", TapeModel::name);
         let medium = match link.status() {
             status if status & manual::PRESENT == 0 => "none",
@@ -384,6 +384,9 @@ impl CharDevice for Unit {
             ("medium", medium.into()),
             ("size", link.size_bytes().to_string()),
             ("position", link.position().to_string()),
+            ("file", place.file.to_string()),
+            ("block", place.block.to_string()),
+            ("density", format!("{:#04x}", place.density)),
         ]
     }
 

@@ -17,7 +17,7 @@ use crate::sync::Arc;
 use devices::Status;
 use devices::engine::Engine;
 use devices::machine::Machine;
-use devices::switch::{CharUnit, NoDevice, Switch, Table, UnitRow};
+use devices::switch::{CharUnit, NoDevice, Switch, Table};
 use std::collections::BTreeMap;
 
 /// The ways into the switches, and the disks behind them.
@@ -70,15 +70,19 @@ impl Special {
         self.disks.get(name)
     }
 
-    /// The character unit of that name, unless it is a raw twin.
-    #[must_use]
-    pub fn character(&self, name: &str) -> Option<CharNode> {
-        let is_it = |row: &&UnitRow| row.table == Table::Character && row.name == name;
-        let row = self.switch.units().iter().find(is_it)?;
-        match self.way(Device { kind: DeviceKind::Char, id: row.dev }) {
+    /// The character units, in the order in which they were attached; no raw twins.
+    pub fn characters(&self) -> impl Iterator<Item = CharNode> + '_ {
+        let rows = self.switch.units().iter().filter(|row| row.table == Table::Character);
+        rows.filter_map(|row| match self.way(Device { kind: DeviceKind::Char, id: row.dev }) {
             Ok(Way::Char(node)) => Some(node),
             _ => None,
-        }
+        })
+    }
+
+    /// The character unit of that name.
+    #[must_use]
+    pub fn character(&self, name: &str) -> Option<CharNode> {
+        self.characters().find(|node| &*node.name == name)
     }
 
     /// The switch.

@@ -57,7 +57,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("fuse", "error file ioctl sync vfs"),
     ("kernel", "cache config disk error file spec sync vfs"),
     ("reports", "cache disk error file kernel spec sync vfs words"),
-    ("verbs", "cache config ctl disk error file kernel spec sync vfs words"),
+    ("verbs", "cache character config ctl disk error file kernel spec sync vfs words"),
     (
         "boot",
         "cache config ctl daemon disk error file kernel reports spec spool sync verbs vfs words",

@@ -66,6 +66,22 @@ struct Desk {
     /// An opening has ended, and this was not yet begun: whether it rewinds.
     close_due: Option<bool>,
     failure: Option<Failure>,
+    place: Place,
+}
+
+/// Where a tape stood after the last call, in the words of `MTIOCGET`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) file: i32,
+    pub(super) block: i32,
+    pub(super) density: u8,
+}
+
+impl Place {
+    fn of(tape: &Tape) -> Place {
+        let told = tape.told_status();
+        Place { file: told.fileno, block: told.blkno, density: tape.density }
+    }
 }
 
 /// See the head of this file.
@@ -80,6 +96,7 @@ pub(super) struct Drive {
 
 impl Drive {
     pub(super) fn new(engine: Arc<Engine>, link: Arc<Link>, tape: Tape) -> Arc<Drive> {
+        let place = Place::of(&tape);
         let work = Work::Idle(Box::new(tape));
         Arc::new_cyclic(|me| Drive {
             me: me.clone(),
@@ -91,6 +108,7 @@ impl Drive {
                 is_open: false,
                 close_due: None,
                 failure: None,
+                place,
             }),
             is_forsaken: AtomicBool::new(false),
         })
@@ -118,6 +136,10 @@ impl Drive {
 
     pub(super) fn is_busy(&self) -> bool {
         !matches!(self.desk.lock().work, Work::Idle(_))
+    }
+
+    pub(super) fn place(&self) -> Place {
+        self.desk.lock().place
     }
 
     pub(super) fn failure(&self) -> Option<Failure> {
@@ -331,6 +353,7 @@ impl Desk {
             }
             Poll::Ready((mut tape, answer)) => {
                 self.failure = tape.failure;
+                self.place = Place::of(&tape);
                 match (call, is_orphan, answer) {
                     (Call::Read { .. }, true, Ok(got)) => tape.kept = Some(got),
                     (_, true, Err(why)) => log::warn!(target: "st", "{call:?}: {why}"),
