@@ -134,9 +134,10 @@ fn install_nodes(kernel: &Arc<Kernel>) -> Result<(), Error> {
     let (uid, gid) = kernel.owner;
     for row in kernel.special.switch().units() {
         let device = Device { kind: kind_of(row.table), id: row.dev };
-        let is_disk = row.is_raw || row.table == Table::Block;
+        let drivers = kernel.special.switch().drivers();
+        let class = drivers.iter().find(|driver| driver.driver == row.driver).map(|d| d.class);
         let mode = match &*row.name {
-            _ if is_disk => DISK_MODE,
+            _ if row.is_raw || row.table == Table::Block || class != Some("memory") => DISK_MODE,
             "port" => 0o600, // the machine's ports are its owner's
             _ => 0o666,
         };

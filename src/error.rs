@@ -14,6 +14,8 @@ pub mod flags {
     pub const O_ACCMODE: i32 = libc::O_ACCMODE;
     /// Reading only.
     pub const O_RDONLY: i32 = libc::O_RDONLY;
+    /// Writing only.
+    pub const O_WRONLY: i32 = libc::O_WRONLY;
 }
 
 /// An error number of the host.
@@ -106,6 +108,7 @@ impl From<IoError> for Errno {
             IoError::NotReady => Errno::ENXIO,
             IoError::Busy => Errno::EBUSY,
             IoError::WouldBlock => Errno::EAGAIN,
+            IoError::RecordTooLong => Errno::ENOMEM,
             IoError::Unsupported => Errno::ENOTTY,
         }
     }
@@ -123,6 +126,7 @@ mod tests {
             (IoError::Invalid, Errno::EINVAL),
             (IoError::WriteProtected, Errno::EROFS),
             (IoError::NotReady, Errno::ENXIO),
+            (IoError::RecordTooLong, Errno::ENOMEM),
             (IoError::Unsupported, Errno::ENOTTY),
         ];
         for (error, errno) in table {

@@ -4,6 +4,7 @@
 mod block_tests;
 pub mod boot;
 pub mod cache;
+pub mod character;
 pub mod cli;
 pub mod client;
 pub mod commands;

@@ -162,9 +162,22 @@ fn status(kernel: &Kernel) -> String {
             waiting(&mut text, &request);
             text.push(' ');
         }
+        if let Some(node) = kernel.special.character(name).filter(|_| row.table == Table::Character)
+        {
+            place(&mut text, &node.unit.properties());
+        }
         let _ = writeln!(text, "queue={queued}");
     }
     text
+}
+
+/// Where a tape stands, in the column of the request.
+fn place(text: &mut String, properties: &[(&'static str, String)]) {
+    for (name, value) in properties {
+        if ["medium", "position", "file", "block", "density"].contains(name) {
+            let _ = write!(text, "{name}={value} ");
+        }
+    }
 }
 
 fn queues(kernel: &Kernel) -> String {
@@ -242,6 +255,11 @@ fn errors(kernel: &Kernel) -> String {
         let retries = disk.unit.counters().retries;
         let _ = writeln!(text, "{} retries {retries}", disk.name);
     }
+    for node in kernel.special.characters() {
+        if let Some(failure) = node.unit.sense() {
+            let _ = writeln!(text, "{} {failure}", node.name);
+        }
+    }
     text
 }
 
@@ -249,6 +267,11 @@ fn perf(kernel: &Kernel) -> String {
     let mut text = String::new();
     for disk in kernel.special.disks() {
         latencies(&mut text, disk);
+    }
+    for node in kernel.special.characters() {
+        for (name, value) in node.unit.properties() {
+            let _ = writeln!(text, "{} {name} {value}", node.name);
+        }
     }
     text
 }

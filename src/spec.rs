@@ -4,6 +4,7 @@
 //! no read looks at a major number again; the open file's operations are the answer.
 
 use crate::cache::{BufferCache, CachedDevice, ErrorCursor};
+use crate::character::{CharFile, CharNode, Opens};
 use crate::disk::{Disk, OnRescan, Opening, Window};
 use crate::error::flags::O_DIRECT;
 use crate::error::{Errno, Error};
@@ -13,24 +14,26 @@ use crate::file::{
 };
 use crate::ioctl;
 use crate::raw::{self, RawFile};
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
+use devices::Status;
+use devices::engine::Engine;
 use devices::machine::Machine;
 use devices::switch::{CharUnit, NoDevice, Switch, Table};
-use devices::{CharDevice, DevId, Status};
 use std::collections::BTreeMap;
 
 /// The ways into the switches, and the disks behind them.
 pub struct Special {
     switch: Arc<Switch>,
     disks: BTreeMap<String, Arc<Disk>>,
-    char_opens: Arc<Mutex<BTreeMap<DevId, u32>>>,
+    char_opens: Opens,
+    engine: Arc<Engine>,
 }
 
 /// What a device inode leads to.
 enum Way {
     Block(Arc<Disk>, Window),
     Raw(Arc<Disk>, Window),
-    Char(Arc<dyn CharDevice>),
+    Char(CharNode),
 }
 
 impl Special {
@@ -53,7 +56,8 @@ impl Special {
             let disk = Disk::new(&row.name, unit.device, cached, machine, partitions_max);
             disks.insert(row.name.clone(), Arc::new(disk));
         }
-        Ok(Special { switch, disks, char_opens: Arc::default() })
+        let engine = Arc::clone(&machine.engine);
+        Ok(Special { switch, disks, char_opens: Arc::default(), engine })
     }
 
     /// The disks, by name.
@@ -65,6 +69,21 @@ impl Special {
     #[must_use]
     pub fn disk(&self, name: &str) -> Option<&Arc<Disk>> {
         self.disks.get(name)
+    }
+
+    /// The character units, in the order in which they were attached; no raw twins.
+    pub fn characters(&self) -> impl Iterator<Item = CharNode> + '_ {
+        let rows = self.switch.units().iter().filter(|row| row.table == Table::Character);
+        rows.filter_map(|row| match self.way(Device { kind: DeviceKind::Char, id: row.dev }) {
+            Ok(Way::Char(node)) => Some(node),
+            _ => None,
+        })
+    }
+
+    /// The character unit of that name.
+    #[must_use]
+    pub fn character(&self, name: &str) -> Option<CharNode> {
+        self.characters().find(|node| &*node.name == name)
     }
 
     /// The switch.
@@ -84,7 +103,7 @@ impl Special {
     pub fn status(&self, device: Device) -> Option<Status> {
         match self.way(device).ok()? {
             Way::Block(disk, _) | Way::Raw(disk, _) => Some(disk.unit.status()),
-            Way::Char(unit) => Some(unit.status()),
+            Way::Char(node) => Some(node.unit.status()),
         }
     }
 
@@ -114,10 +133,10 @@ impl Special {
 
     fn way(&self, device: Device) -> Result<Way, Error> {
         if device.kind == DeviceKind::Char
-            && let CharUnit::Device(_, _, unit) =
+            && let CharUnit::Device(name, _, unit) =
                 self.switch.character(device.id).map_err(absent)?
         {
-            return Ok(Way::Char(unit));
+            return Ok(Way::Char(CharNode { name, id: device.id, unit }));
         }
         let (disk, part) = self.disk_of(device)?;
         let window = disk.window(part).ok_or_else(|| {
@@ -150,11 +169,8 @@ impl SpecialFiles for Special {
                 check_writable(&disk, flags)?;
                 Ok(Arc::new(RawFile::new(Opening::new(disk, window))))
             }
-            Way::Char(unit) => {
-                unit.open().map_err(|error| Error::device(&device.to_string(), error.into()))?;
-                *self.char_opens.lock().entry(device.id).or_default() += 1;
-                let opens = Arc::clone(&self.char_opens);
-                Ok(Arc::new(CharFile { unit, id: device.id, opens }))
+            Way::Char(node) => {
+                Ok(Arc::new(CharFile::open(node, flags, &self.char_opens, &self.engine)?))
             }
         }
     }
@@ -347,66 +363,5 @@ impl FileOps for BlockFile {
             disk.cached.flush_range(range, interrupt)?;
             disk.seek(window, at, which)
         })))
-    }
-}
-
-/// An open character node: straight to the driver.
-struct CharFile {
-    unit: Arc<dyn CharDevice>,
-    id: DevId,
-    opens: Arc<Mutex<BTreeMap<DevId, u32>>>,
-}
-
-impl CharFile {
-    fn told(&self, error: devices::IoError) -> Error {
-        Error::device(&format!("c {}", self.id), error.into())
-    }
-}
-
-impl FileOps for CharFile {
-    fn kind(&self) -> &'static str {
-        "char"
-    }
-
-    fn nature(&self) -> Nature {
-        let is_stream = !self.unit.is_seekable();
-        Nature { is_direct: true, is_stream, has_parallel_writes: !is_stream, keeps_cache: false }
-    }
-
-    fn read(
-        &self,
-        _call: &Call,
-        at: u64,
-        buf: &mut Vec<u8>,
-    ) -> Result<Answer<usize, Vec<u8>>, Error> {
-        self.unit.read(at, buf).map(Answer::Now).map_err(|error| self.told(error))
-    }
-
-    fn write(&self, _call: &Call, at: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
-        self.unit.write(at, data).map(Answer::Now).map_err(|error| self.told(error))
-    }
-
-    fn release(&self) {
-        let is_last = {
-            let mut opens = self.opens.lock();
-            let count = opens.entry(self.id).or_insert(1);
-            *count -= 1;
-            *count == 0
-        };
-        if is_last {
-            self.unit.close();
-        }
-    }
-
-    fn ioctl(&self, _call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
-        let mut output = vec![0; ioctl.out_bytes];
-        let (cmd, input) = (ioctl.cmd, ioctl.input);
-        let mut command = devices::Ioctl { cmd, input, output: &mut output };
-        self.unit.ioctl(&mut command).map_err(|error| Error::plain(Errno::from(error)))?;
-        Ok(Answer::Now((0, output)))
-    }
-
-    fn seek(&self, _at: u64, _which: Seek) -> Result<Answer<u64>, Error> {
-        Err(Error::plain(Errno::ESPIPE))
     }
 }

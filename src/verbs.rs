@@ -1,5 +1,7 @@
 //! The verbs of `ctl`: each a row of one table, obeyed by the kernel half's rooms.
 
+mod unit;
+
 use crate::ctl::{Action, Verb, refuse, shown};
 use crate::disk::Disk;
 use crate::error::{Errno, Error};
@@ -9,9 +11,10 @@ use crate::sync::Arc;
 use crate::vfs::{Change, Follow, Make, MemFs, Unmount};
 use crate::words;
 use devices::switch::Table;
-use devices::{DevId, Interrupt, PropertyError, UnitCommand};
+use devices::{DevId, Interrupt, UnitCommand};
 use std::ffi::OsStr;
 use std::path::Path;
+use unit::Unit;
 
 /// The answer of a verb that has nothing to tell.
 const DONE: &str = "ok\n";
@@ -23,6 +26,7 @@ pub fn table(kernel: &Arc<Kernel>) -> Vec<Verb> {
     verbs.extend(settings(kernel));
     verbs.extend(cache(kernel));
     verbs.extend(units(kernel));
+    verbs.extend(media(kernel));
     verbs.extend(machine(kernel));
     verbs
 }
@@ -83,7 +87,7 @@ fn cache(k: &Arc<Kernel>) -> Vec<Verb> {
 macro_rules! unit_verbs {
     ($k:ident, $(($name:literal, $command:ident, $help:literal)),*) => {
         vec![$(verb($k, ($name, "DEV"), 1..=1, $help, |kernel, _, words| {
-            command(kernel, $name, UnitCommand::$command, &words[0])
+            unit::command(kernel, $name, UnitCommand::$command, &words[0])
         })),*]
     };
 }
@@ -97,6 +101,13 @@ fn units(k: &Arc<Kernel>) -> Vec<Verb> {
         ("thaw", Thaw, "lets a stopped controller go on"),
         ("repair", Repair, "makes a not-functioning unit serve again"),
         ("reset", Reset, "resets a controller; what is in flight starts again")
+    ]
+}
+
+fn media(k: &Arc<Kernel>) -> Vec<Verb> {
+    vec![
+        verb(k, ("load", "DEV FILE [ro]"), 2..=3, "puts a tape in", unit::load),
+        verb(k, ("eject", "DEV"), 1..=1, "takes a tape out", unit::eject),
     ]
 }
 
@@ -245,26 +256,7 @@ fn set(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<Stri
     if owner == "cache" {
         return kernel.set_cache(property, value);
     }
-    let disk = find_disk(kernel, "set", owner)?;
-    if property == "sync" {
-        let is_on = match value {
-            "on" => true,
-            "off" => false,
-            _ => return Err(refuse("set", &format!("{}: on or off", shown(value)))),
-        };
-        disk.cached.set_synchronous(is_on);
-        return done();
-    }
-    disk.unit.set_property(property, value).map_err(|error| match error {
-        PropertyError::Unknown => {
-            let known = disk.unit.properties();
-            let mut known: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            known.push("sync");
-            let words = format!("{owner} has no property {}", shown(property));
-            refuse("set", &format!("{words} (there are: {})", known.join(", ")))
-        }
-        PropertyError::Value(words) => refuse("set", &format!("{key}: {words}")),
-    })?;
+    Unit::find(kernel, "set", owner)?.set(property, value)?;
     done()
 }
 
@@ -277,18 +269,7 @@ fn get(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<Stri
         let value = kernel.get_cache(property).map_err(|words| refuse("get", &words))?;
         return Ok(Answer::Now(format!("{value}\n")));
     }
-    let disk = find_disk(kernel, "get", owner)?;
-    let mut properties = disk.unit.properties();
-    let is_synchronous = if disk.cached.is_synchronous() { "on" } else { "off" };
-    properties.push(("sync", is_synchronous.to_owned()));
-    match properties.iter().find(|(name, _)| *name == property) {
-        Some((_, value)) => Ok(Answer::Now(format!("{value}\n"))),
-        None => {
-            let known: Vec<&str> = properties.iter().map(|(name, _)| *name).collect();
-            let words = format!("{owner} has no property {}", shown(property));
-            Err(refuse("get", &format!("{words} (there are: {})", known.join(", "))))
-        }
-    }
+    Ok(Answer::Now(format!("{}\n", Unit::find(kernel, "get", owner)?.get(property)?)))
 }
 
 fn sync(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
@@ -324,28 +305,11 @@ fn rescan(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<S
     later(move |interrupt| disks.iter().try_for_each(|disk| disk.rescan(interrupt)))
 }
 
-fn command(
-    kernel: &Arc<Kernel>,
-    verb: &str,
-    command: UnitCommand,
-    name: &str,
-) -> Result<Answer<String>, Error> {
-    let disk = find_disk(kernel, verb, name)?;
-    disk.unit.command(command).map_err(|error| {
-        Error::new(Errno::EOPNOTSUPP, format!("{verb}: {}: {error}", disk.name))
-    })?;
-    kernel.machine.engine.crank();
-    if command == UnitCommand::Repair {
-        disk.cached.retry(); // what could not be written is still dirty
-    }
-    done()
-}
-
 fn irq(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
     let is_on = on_or_off("irq", &words[0])?;
-    let disk = find_disk(kernel, "irq", &words[1])?;
-    let Some(line) = kernel.machine.irqs.line_of(&disk.name) else {
-        return Err(refuse("irq", &format!("{} has no interrupt line", disk.name)));
+    let unit = Unit::find(kernel, "irq", &words[1])?;
+    let Some(line) = kernel.machine.irqs.line_of(unit.name()) else {
+        return Err(refuse("irq", &format!("{} has no interrupt line", unit.name())));
     };
     kernel.machine.irqs.mask(line, !is_on);
     kernel.machine.engine.crank();

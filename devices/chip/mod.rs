@@ -5,6 +5,9 @@ mod drive;
 mod floppy;
 mod panel;
 mod spares;
+mod tape;
+mod transport;
 
 pub use disk::install as install_disk;
 pub use floppy::install as install_floppy;
+pub use tape::install as install_tape;

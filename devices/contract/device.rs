@@ -4,6 +4,7 @@ use super::{
     Failure, IoError, Op, Origin, Rejected, Request, SECTOR_SIZE, Sector, SimTime, WaitQueue,
 };
 use crate::sync::Arc;
+use std::path::Path;
 
 /// Size and nature of one block unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,6 +189,38 @@ pub enum PropertyError {
     Value(String),
 }
 
+/// What a character unit is ready for now (poll(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// A read would not answer `WouldBlock`.
+    pub readable: bool,
+    /// A write would not.
+    pub writable: bool,
+    /// The other end is gone.
+    pub hung_up: bool,
+}
+
+/// What a character unit is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Reading.
+    pub reads: bool,
+    /// Writing.
+    pub writes: bool,
+    /// The caller wants a unit that is ready; without it (`O_NONBLOCK`) one without a medium will
+    /// do, for commands.
+    pub waits: bool,
+}
+
+/// Whether a medium may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protect {
+    /// It may.
+    Off,
+    /// It may not.
+    On,
+}
+
 /// One ioctl; `cmd` is `_IOC`-encoded and sizes both buffers, in bytes.
 pub struct Ioctl<'a> {
     /// The command word.
@@ -281,6 +314,11 @@ pub trait BlockDevice: Send + Sync {
 }
 
 /// A unit of the character switch. No call waits without bound: it answers `WouldBlock`.
+///
+/// Whoever is answered `WouldBlock` waits for [`CharDevice::waits`] and makes the same call again.
+/// Some units (a tape) begin at the first try what the last one answers: there the call is framed
+/// by [`CharDevice::begin`], before each try, and [`CharDevice::end`], once, when it was answered
+/// or given up. Other units ignore the frame.
 pub trait CharDevice: Send + Sync {
     /// Every open.
     ///
@@ -290,20 +328,67 @@ pub trait CharDevice: Send + Sync {
         Ok(())
     }
 
+    /// Every open, told what for.
+    ///
+    /// # Errors
+    /// `NotReady`, `Busy`; `WriteProtected` when opened for writing.
+    fn open_for(&self, _opening: Opening) -> Result<(), IoError> {
+        self.open()
+    }
+
     /// The last close only; the kernel half counts.
     fn close(&self) {}
 
-    /// At most `buf.len()` bytes from byte `at`; `Ok(0)` is end of file.
+    /// Before each try of a read, write or command: all tries of one call name the same origin.
+    ///
+    /// # Errors
+    /// `WouldBlock` while another call has its turn.
+    fn begin(&self, _origin: &Origin) -> Result<(), IoError> {
+        Ok(())
+    }
+
+    /// The call was answered, or its caller was called away.
+    fn end(&self, _origin: &Origin) {}
+
+    /// At most `buf.len()` bytes from byte `at`; `Ok(0)` is end of file. Where offsets mean
+    /// nothing, `at` is 0 for a new system call and more for the further parts of a long one.
     ///
     /// # Errors
     /// `WouldBlock` when there is nothing yet; the device's own else.
     fn read(&self, at: u64, buf: &mut [u8]) -> Result<usize, IoError>;
 
-    /// At most `data.len()` bytes; a short count means the rest would block.
+    /// As [`CharDevice::read`], but the memory itself may be exchanged for other of the same length
+    /// that holds the data, so that they need not be copied.
+    ///
+    /// # Errors
+    /// Those of a read.
+    fn read_into(&self, at: u64, memory: &mut Vec<u8>) -> Result<usize, IoError> {
+        self.read(at, memory)
+    }
+
+    /// At most `data.len()` bytes; a short count means the rest would block. `at` as for a read.
     ///
     /// # Errors
     /// `WouldBlock` when nothing can be taken yet; the device's own else.
     fn write(&self, at: u64, data: &[u8]) -> Result<usize, IoError>;
+
+    /// All that was written is durable when this answers.
+    ///
+    /// # Errors
+    /// `WouldBlock` when that takes its time; the device's own else.
+    fn sync(&self) -> Result<(), IoError> {
+        Ok(())
+    }
+
+    /// What it is ready for.
+    fn poll(&self) -> Ready {
+        Ready { readable: true, writable: true, hung_up: false }
+    }
+
+    /// Whether a read or write once begun takes its time, whatever `O_NONBLOCK` says (a tape's).
+    fn takes_its_time(&self) -> bool {
+        false
+    }
 
     /// Whether `lseek` and offsets mean something.
     fn is_seekable(&self) -> bool {
@@ -326,5 +411,47 @@ pub trait CharDevice: Send + Sync {
     /// What it is doing.
     fn status(&self) -> Status {
         Status { state: State::Idle, current: None, queued: 0 }
+    }
+
+    /// The sense of the last failure; none after a success.
+    fn sense(&self) -> Option<Failure> {
+        None
+    }
+
+    /// Does what the operator says.
+    ///
+    /// # Errors
+    /// `Unsupported` unless the unit knows the command.
+    fn command(&self, _command: UnitCommand) -> Result<(), IoError> {
+        Err(IoError::Unsupported)
+    }
+
+    /// Names and values of the properties that can be set at run time.
+    fn properties(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Sets a property.
+    ///
+    /// # Errors
+    /// `Unknown` or `Value`; nothing has changed then.
+    fn set_property(&self, _name: &str, _value: &str) -> Result<(), PropertyError> {
+        Err(PropertyError::Unknown)
+    }
+
+    /// The operator puts a medium in: a file of the host.
+    ///
+    /// # Errors
+    /// In words.
+    fn load(&self, _file: &Path, _protect: Protect) -> Result<(), String> {
+        Err("takes no media".into())
+    }
+
+    /// The operator takes the medium out.
+    ///
+    /// # Errors
+    /// In words.
+    fn eject(&self) -> Result<(), String> {
+        Err("takes no media".into())
     }
 }

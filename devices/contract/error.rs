@@ -27,6 +27,8 @@ pub enum IoError {
     Timeout,
     /// No room where the medium is kept. ENOSPC.
     NoSpace,
+    /// The record on the tape is longer than the buffer. ENOMEM.
+    RecordTooLong,
     /// No such operation. ENOTTY for an ioctl, EOPNOTSUPP else.
     Unsupported,
 }
@@ -85,7 +87,8 @@ impl IoError {
             IoError::Invalid => (5, 0x24, 0x00),  // invalid field in command
             IoError::WriteProtected => (7, 0x27, 0x00), // write protected
             IoError::NotReady => (2, 0x04, 0x00), // not ready, cause not reportable
-            IoError::Busy | IoError::WouldBlock => (0, 0, 0),
+            // A tape tells of the length by a flag beside the key.
+            IoError::Busy | IoError::WouldBlock | IoError::RecordTooLong => (0, 0, 0),
             IoError::Timeout => (0xb, 0x08, 0x01), // communication time-out
             IoError::NoSpace => (7, 0x27, 0x07),   // space allocation failed
             IoError::Unsupported => (5, 0x20, 0x00), // invalid command
@@ -109,6 +112,7 @@ impl std::fmt::Display for IoError {
             IoError::WouldBlock => "would wait",
             IoError::Timeout => "no answer from the hardware",
             IoError::NoSpace => "no space on the host for the medium",
+            IoError::RecordTooLong => "the record is longer than the buffer",
             IoError::Unsupported => "no such operation",
         };
         f.write_str(words)

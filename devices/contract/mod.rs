@@ -19,7 +19,7 @@ mod wait;
 
 pub use device::{
     BlockDevice, CharDevice, Counters, Direction, Geometry, Histogram, Ioctl, Latencies,
-    LoggedError, PropertyError, State, Status, UnitCommand, Waiting,
+    LoggedError, Opening, PropertyError, Protect, Ready, State, Status, UnitCommand, Waiting,
 };
 pub use driver::{AttachError, Attached, Driver, Key, Kind, UnitConfig, Value};
 pub use error::{Failure, IoError, Sense};

@@ -142,7 +142,7 @@ impl FileMedium {
 }
 
 /// The device's words for the host's, at byte `at`.
-fn told(why: Errno, at: u64) -> IoError {
+pub(super) fn told(why: Errno, at: u64) -> IoError {
     match why {
         Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG => IoError::NoSpace,
         Errno::EROFS | Errno::EPERM | Errno::EACCES | Errno::EBADF => IoError::WriteProtected,
@@ -151,7 +151,7 @@ fn told(why: Errno, at: u64) -> IoError {
     }
 }
 
-fn errno(why: &std::io::Error) -> Errno {
+pub(super) fn errno(why: &std::io::Error) -> Errno {
     match why.kind() {
         // The file is shorter than it was: what is gone cannot be read.
         ErrorKind::UnexpectedEof => Errno::EIO,
@@ -164,7 +164,7 @@ fn words(why: &std::io::Error) -> String {
     why.raw_os_error().map_or_else(|| why.to_string(), |raw| Errno::from_raw(raw).desc().into())
 }
 
-fn offset(bytes: u64) -> Result<i64, IoError> {
+pub(super) fn offset(bytes: u64) -> Result<i64, IoError> {
     i64::try_from(bytes).map_err(|_| IoError::Range)
 }
 

@@ -1,13 +1,17 @@
-//! What a chip keeps its sectors on: a file on the host, or memory.
+//! What a chip keeps its sectors, or its records, on: a file on the host, or memory.
 //!
 //! A medium knows bytes and nothing of time, registers or faults. Every call may wait for the host
 //! and none calls back.
 
 mod file;
 mod ram;
+mod tap;
+mod tap_host;
 
 pub use file::{FileMedium, FileOptions};
 pub use ram::RamMedium;
+pub use tap::{Item, Tap};
+pub use tap_host::TapOptions;
 
 use crate::contract::{IoError, Sector};
 

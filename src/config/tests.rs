@@ -55,6 +55,7 @@ const DRIVERS: &[&'static dyn Driver] = &[
     &TestDriver("fd", "disk", DISK, Some(2)),
     &TestDriver("rsd", "disk", DISK, None),
     &TestDriver("com", "serial", &[], None),
+    &TestDriver("st", "tape", RAM, None),
 ];
 
 fn read(text: &str) -> Result<Config, Complaints> {
@@ -81,7 +82,7 @@ fn unit<'a>(config: &'a Config, name: &str) -> &'a UnitConfig {
 fn the_machine_as_shipped_has_its_units_in_order() {
     let config = load(&Sources::default(), DRIVERS).unwrap();
     let names: Vec<_> = config.units.iter().map(|unit| unit.name.as_str()).collect();
-    assert_eq!(names, ["ram0", "sd0", "sd1", "hd0", "fd0"]);
+    assert_eq!(names, ["ram0", "sd0", "sd1", "hd0", "fd0", "st0"]);
     assert_eq!((config.cache.size_bytes, config.cache.flush_age_nanos), (64 << 20, 30_000_000_000));
     assert_eq!((config.cache.wake_percent, config.cache.high_percent), (40, 60));
     assert_eq!(config.machine, MachineConfig { time: Time::Real, seed: None });

@@ -1,0 +1,293 @@
+//! Reservation: every pair of share modes, the line, and a model of all of it.
+
+use super::*;
+use crate::contract::{Clock, SimTime};
+use crate::engine::Time;
+use proptest::prelude::*;
+
+const A: Owner = Owner(1);
+const B: Owner = Owner(2);
+const C: Owner = Owner(3);
+const ALL: [Access; 4] = [Access::None, Access::Read, Access::Write, Access::ReadWrite];
+
+fn many() -> Reservation {
+    Reservation::new(Openings::Many)
+}
+
+fn one() -> Reservation {
+    Reservation::new(Openings::One)
+}
+
+const RW: Access = Access::ReadWrite;
+
+#[test]
+fn an_allocated_unit_is_its_owners_alone() {
+    let unit = many();
+    assert_eq!((unit.allocate(A), unit.allocate(A)), (Ok(()), Ok(())));
+    assert_eq!(unit.allocate(B), Err(Refusal::Busy(Some(A))));
+    assert_eq!(unit.open(B, Access::Read, RW), Err(Refusal::Busy(Some(A))));
+    let handle = unit.open(A, RW, RW).unwrap();
+    assert_eq!(unit.deallocate(B), Err(Refusal::NotOwner));
+    assert_eq!((unit.deallocate(A), unit.deallocate(A)), (Ok(()), Err(Refusal::NotOwner)));
+    assert_eq!(unit.allocate(B), Err(Refusal::Busy(Some(A))), "opened by another");
+    unit.close(handle);
+    assert_eq!((unit.allocate(B), unit.owner()), (Ok(()), Some(B)));
+}
+
+#[test]
+fn what_a_dead_owner_held_is_free() {
+    let unit = many();
+    unit.allocate(A).unwrap();
+    let place = unit.stand(B).unwrap();
+    unit.stand(C).unwrap();
+    unit.release_owner(C);
+    assert_eq!(unit.waiting(), 1);
+    unit.release_owner(A);
+    assert!(unit.is_served(place));
+    unit.release_owner(B);
+    assert_eq!((unit.owner(), unit.waiting()), (None, 0));
+}
+
+#[test]
+fn a_dedicated_unit_has_one_handle_whatever_is_shared() {
+    let unit = one();
+    let handle = unit.open(A, Access::Read, RW).unwrap();
+    assert_eq!(unit.open(A, Access::Read, RW), Err(Refusal::Busy(Some(A))));
+    unit.close(handle);
+    unit.close(handle);
+    assert!(unit.open(B, RW, Access::None).is_ok());
+}
+
+#[test]
+fn all_pairs_of_access_and_share_mode() {
+    let bits = |access| match access {
+        Access::None => 0u8,
+        Access::Read => 1,
+        Access::Write => 2,
+        Access::ReadWrite => 3,
+    };
+    let mut pairs = 0;
+    for first in ALL[1..].iter().flat_map(|access| ALL.map(|share| (*access, share))) {
+        for second in ALL[1..].iter().flat_map(|access| ALL.map(|share| (*access, share))) {
+            let unit = many();
+            let handle = unit.open(A, first.0, first.1).unwrap();
+            let fits = bits(second.0) & !bits(first.1) == 0 && bits(first.0) & !bits(second.1) == 0;
+            let answer = unit.open(B, second.0, second.1);
+            assert_eq!(answer.is_ok(), fits, "{first:?} {second:?}");
+            unit.close(handle);
+            if let Ok(other) = answer {
+                unit.close(other);
+            }
+            assert!(unit.open(B, second.0, second.1).is_ok());
+            pairs += 1;
+        }
+    }
+    assert_eq!(pairs, 144);
+}
+
+#[test]
+fn share_modes_have_names() {
+    for access in ALL {
+        assert_eq!(Access::named(access.name()), Some(access));
+    }
+    assert_eq!(Access::named("all"), None);
+}
+
+#[test]
+fn ten_share_what_can_be_shared() {
+    let unit = many();
+    let handles = (0..10).map(|pid| unit.open(Owner(pid), RW, RW).unwrap()).collect::<Vec<_>>();
+    assert_eq!(unit.open(A, RW, Access::None), Err(Refusal::Busy(Some(Owner(0)))));
+    handles.into_iter().for_each(|handle| unit.close(handle));
+    assert!(unit.open(A, RW, Access::None).is_ok());
+}
+
+#[test]
+fn the_line_is_served_in_order_and_nobody_overtakes() {
+    let unit = many();
+    unit.allocate(A).unwrap();
+    let places = [B, C, Owner(4)].map(|owner| unit.stand(owner).unwrap());
+    unit.deallocate(A).unwrap();
+    assert_eq!(unit.allocate(A), Err(Refusal::Busy(Some(B))));
+    for (place, owner) in places.into_iter().zip([B, C, Owner(4)]) {
+        assert!(unit.is_served(place));
+        assert_eq!(unit.owner(), Some(owner));
+        unit.deallocate(owner).unwrap();
+    }
+    assert_eq!((unit.owner(), unit.allocate(A)), (None, Ok(())));
+}
+
+#[test]
+fn an_open_handle_of_another_keeps_the_line_waiting() {
+    let unit = many();
+    let handle = unit.open(A, Access::Read, RW).unwrap();
+    let place = unit.stand(B).unwrap();
+    assert!(!unit.is_served(place));
+    assert_eq!(unit.allocate(A), Err(Refusal::Busy(None)), "B came first");
+    unit.close(handle);
+    assert!(unit.is_served(place));
+}
+
+#[test]
+fn who_leaves_after_being_served_unawares_passes_it_on() {
+    let unit = many();
+    unit.allocate(A).unwrap();
+    let (b, c) = (unit.stand(B).unwrap(), unit.stand(C).unwrap());
+    unit.deallocate(A).unwrap();
+    unit.leave(b);
+    assert!(unit.is_served(c) && !unit.is_served(b));
+    assert_eq!(unit.owner(), Some(C));
+}
+
+#[test]
+fn an_owner_waits_for_what_it_has_no_time_at_all() {
+    let (unit, engine) = (many(), Engine::new(Time::Simulated));
+    unit.allocate(A).unwrap();
+    assert_eq!(unit.wait(&engine, A, Some(0), None), Ok(()));
+    assert_eq!(unit.owner(), Some(A));
+}
+
+#[test]
+fn waiting_for_what_one_has_puts_nothing_at_stake() {
+    let unit = many();
+    unit.allocate(A).unwrap();
+    let places = [unit.stand(A).unwrap(), unit.stand(A).unwrap()];
+    assert!(places.iter().all(|place| unit.is_served(*place)));
+    places.into_iter().for_each(|place| unit.leave(place));
+    assert_eq!(unit.owner(), Some(A));
+}
+
+#[test]
+fn a_wait_ends_at_its_time_and_leaves_the_line() {
+    let (unit, engine) = (many(), Engine::new(Time::Simulated));
+    unit.allocate(A).unwrap();
+    let second = 1_000_000_000;
+    assert_eq!(unit.wait(&engine, B, Some(second), None), Err(NotServed::TimedOut));
+    assert_eq!((engine.now(), unit.waiting()), (SimTime(second), 0));
+}
+
+#[test]
+fn a_wait_ends_when_its_caller_is_called_away() {
+    let (unit, engine) = (many(), Engine::new(Time::Simulated));
+    unit.allocate(A).unwrap();
+    let interrupt = Interrupt::default();
+    interrupt.raise();
+    let ended = unit.wait(&engine, B, None, Some(&interrupt));
+    assert_eq!((ended, unit.waiting()), (Err(NotServed::Interrupted), 0));
+}
+
+#[test]
+fn the_line_has_an_end() {
+    let (unit, engine) = (many(), Engine::new(Time::Simulated));
+    unit.allocate(A).unwrap();
+    for _ in 0..WAITERS_MAX {
+        unit.stand(B).unwrap();
+    }
+    assert_eq!(unit.stand(C), Err(Refusal::TooMany));
+    assert_eq!(unit.wait(&engine, C, None, None), Err(NotServed::TooMany));
+}
+
+#[test]
+fn waiting_threads_get_it_one_by_one_in_order() {
+    let engine = Engine::new(Time::Real);
+    engine.start().unwrap();
+    let unit = Arc::new(many());
+    unit.allocate(A).unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let threads = [2, 3, 4].map(|number| {
+        let (unit, order, inner) = (Arc::clone(&unit), Arc::clone(&order), Arc::clone(&engine));
+        let waiting = unit.waiting();
+        let thread = std::thread::spawn(move || {
+            unit.wait(&inner, Owner(number), None, None).unwrap();
+            order.lock().push(number);
+            unit.deallocate(Owner(number)).unwrap();
+        });
+        (thread, waiting)
+    });
+    // They came in some order: each was in the line or not yet. Let all of them stand first.
+    let bell = unit.waits();
+    loop {
+        let seen = bell.generation();
+        if unit.waiting() == 3 {
+            break;
+        }
+        bell.wait(seen, None);
+    }
+    let line = unit.state.lock().line.iter().map(|(_, owner)| owner.0).collect::<Vec<_>>();
+    unit.deallocate(A).unwrap();
+    for (thread, _) in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!((*order.lock()).clone(), line);
+    engine.stop();
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Allocate(u32),
+    Deallocate(u32),
+    Open(u32, usize, usize),
+    Close(usize),
+    Stand(u32),
+    Leave(usize),
+    Die(u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let owner = 0..4u32;
+    prop_oneof![
+        owner.clone().prop_map(Step::Allocate),
+        owner.clone().prop_map(Step::Deallocate),
+        (owner.clone(), 1..4usize, 0..4usize).prop_map(|(o, a, s)| Step::Open(o, a, s)),
+        (0..8usize).prop_map(Step::Close),
+        owner.clone().prop_map(Step::Stand),
+        (0..8usize).prop_map(Step::Leave),
+        owner.prop_map(Step::Die),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_nobody_holds_what_another_holds(
+        steps in prop::collection::vec(step(), 0..80)
+    ) {
+        let unit = many();
+        let (mut handles, mut places) = (Vec::new(), Vec::new());
+        for step in steps {
+            match step {
+                Step::Allocate(owner) => drop(unit.allocate(Owner(owner))),
+                Step::Deallocate(owner) => {
+                    let held = unit.owner() == Some(Owner(owner));
+                    prop_assert_eq!(unit.deallocate(Owner(owner)).is_ok(), held);
+                }
+                Step::Open(owner, access, share) => {
+                    let holder = unit.owner();
+                    if let Ok(handle) = unit.open(Owner(owner), ALL[access], ALL[share]) {
+                        prop_assert!(holder.is_none_or(|holder| holder == Owner(owner)));
+                        handles.push(handle);
+                    }
+                }
+                Step::Close(at) if at < handles.len() => unit.close(handles.swap_remove(at)),
+                Step::Stand(owner) => places.push(unit.stand(Owner(owner)).unwrap()),
+                Step::Leave(at) if at < places.len() => unit.leave(places.swap_remove(at)),
+                Step::Close(_) | Step::Leave(_) => {}
+                Step::Die(owner) => {
+                    unit.release_owner(Owner(owner));
+                    prop_assert!(unit.owner() != Some(Owner(owner)));
+                }
+            }
+            let state = unit.state.lock();
+            let held = state.handles.values().collect::<Vec<_>>();
+            for (at, one) in held.iter().enumerate() {
+                for other in &held[at + 1..] {
+                    prop_assert!(one.access.is_within(other.share));
+                    prop_assert!(other.access.is_within(one.share));
+                }
+            }
+            // Nobody waits for what is free.
+            if let (None, Some((_, first))) = (state.owner, state.line.front()) {
+                prop_assert!(state.in_the_way(*first).is_some());
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Open character nodes: straight to the driver, which never waits; here its callers do.
+//!
+//! 1. What would wait is tried again when the driver rings.
+//! 2. All tries of one call are framed by `begin` and one `end`, also when it is given up.
+//! 3. With `O_NONBLOCK` there is one try, and EAGAIN; but a unit that takes its time (a tape) is
+//!    waited for all the same, as st(4) does: half a record cannot be taken back.
+
+use crate::error::{Errno, Error, flags};
+use crate::file::{Answer, Call, FileOps, IoctlAnswer, IoctlCall, Later, Nature, Seek, SyncKind};
+use crate::sync::{Arc, Mutex};
+use devices::engine::Engine;
+use devices::{CharDevice, DevId, Interrupt, IoError, Ioctl, Opening, Origin};
+use std::collections::BTreeMap;
+
+/// `POLLIN | POLLRDNORM`.
+pub const POLL_READ: u32 = 0x41;
+/// `POLLOUT | POLLWRNORM`.
+pub const POLL_WRITE: u32 = 0x104;
+/// `POLLHUP`.
+pub const POLL_HUNG_UP: u32 = 0x10;
+
+/// How many have each character unit open.
+pub type Opens = Arc<Mutex<BTreeMap<DevId, u32>>>;
+
+/// A unit of the character switch, as it was found.
+#[derive(Clone)]
+pub struct CharNode {
+    /// Name of its node: `st0`.
+    pub name: Arc<str>,
+    /// Its number.
+    pub id: DevId,
+    /// The unit.
+    pub unit: Arc<dyn CharDevice>,
+}
+
+impl CharNode {
+    fn told(&self, error: IoError) -> Error {
+        Error::device(&self.name, error.into())
+    }
+}
+
+/// An open character node.
+pub struct CharFile {
+    node: CharNode,
+    opens: Opens,
+    engine: Arc<Engine>,
+}
+
+/// What the flags of open(2) open for.
+fn opening(flags: i32) -> Opening {
+    let way = flags & flags::O_ACCMODE;
+    Opening {
+        reads: way != flags::O_WRONLY,
+        writes: way != flags::O_RDONLY,
+        waits: flags & flags::O_NONBLOCK == 0,
+    }
+}
+
+fn is_impatient(call: &Call) -> bool {
+    call.flags & flags::O_NONBLOCK != 0
+}
+
+/// A call under way at its unit: dropped, it is over.
+struct Frame {
+    unit: Arc<dyn CharDevice>,
+    origin: Origin,
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        self.unit.end(&self.origin);
+    }
+}
+
+impl Frame {
+    /// One try, or several while there is work that takes no time. `None`: it would wait.
+    fn attempt<T>(
+        &self,
+        engine: &Engine,
+        mut attempt: impl FnMut(&dyn CharDevice) -> Result<T, IoError>,
+    ) -> Option<Result<T, IoError>> {
+        loop {
+            match self.unit.begin(&self.origin).and_then(|()| attempt(&*self.unit)) {
+                // A unit without a timing model is served by whoever cranks.
+                Err(IoError::WouldBlock) if engine.crank() => {}
+                Err(IoError::WouldBlock) => return None,
+                settled => return Some(settled),
+            }
+        }
+    }
+}
+
+impl CharFile {
+    /// Opens a unit with the flags of open(2); `opens` counts for all.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn open(
+        node: CharNode,
+        flags: i32,
+        opens: &Opens,
+        engine: &Arc<Engine>,
+    ) -> Result<CharFile, Error> {
+        node.unit.open_for(opening(flags)).map_err(|error| node.told(error))?;
+        *opens.lock().entry(node.id).or_default() += 1;
+        Ok(CharFile { node, opens: Arc::clone(opens), engine: Arc::clone(engine) })
+    }
+
+    fn frame(&self, call: &Call) -> Frame {
+        Frame { unit: Arc::clone(&self.node.unit), origin: crate::raw::origin(call) }
+    }
+
+    /// Whether a call that would wait is to be answered EAGAIN instead.
+    fn gives_up(&self, call: &Call) -> bool {
+        is_impatient(call) && !self.node.unit.takes_its_time()
+    }
+
+    /// Further tries, whenever the unit rings.
+    fn blocked<T: Send + 'static>(
+        &self,
+        frame: Frame,
+        mut attempt: impl FnMut(&dyn CharDevice) -> Result<T, IoError> + Send + 'static,
+    ) -> Result<Later<T>, Error> {
+        let queue = self.node.unit.waits().ok_or_else(|| Error::plain(Errno::EAGAIN))?;
+        let (engine, node) = (Arc::clone(&self.engine), self.node.clone());
+        Ok(Box::new(move |interrupt: &Interrupt| {
+            let mut settled = None;
+            let waited = engine.wait(&queue, Some(interrupt), || {
+                settled = frame.attempt(&engine, &mut attempt);
+                settled.is_some()
+            });
+            drop(frame); // over, before its caller hears of it
+            match settled {
+                Some(result) if waited.is_ok() => result.map_err(|error| node.told(error)),
+                _ => Err(Error::plain(Errno::EINTR)),
+            }
+        }))
+    }
+
+    /// A call that waits, whatever `O_NONBLOCK` says.
+    fn patient<T: Send + 'static>(
+        &self,
+        call: &Call,
+        mut attempt: impl FnMut(&dyn CharDevice) -> Result<T, IoError> + Send + 'static,
+    ) -> Result<Answer<T>, Error> {
+        let frame = self.frame(call);
+        match frame.attempt(&self.engine, &mut attempt) {
+            Some(result) => result.map(Answer::Now).map_err(|error| self.node.told(error)),
+            None => self.blocked(frame, attempt).map(Answer::Later),
+        }
+    }
+}
+
+impl FileOps for CharFile {
+    fn kind(&self) -> &'static str {
+        "char"
+    }
+
+    fn nature(&self) -> Nature {
+        let is_stream = !self.node.unit.is_seekable();
+        Nature { is_direct: true, is_stream, has_parallel_writes: !is_stream, keeps_cache: false }
+    }
+
+    fn read(
+        &self,
+        call: &Call,
+        at: u64,
+        buf: &mut Vec<u8>,
+    ) -> Result<Answer<usize, Vec<u8>>, Error> {
+        let (frame, len) = (self.frame(call), buf.len());
+        match frame.attempt(&self.engine, |unit| unit.read_into(at, buf)) {
+            Some(result) => result.map(Answer::Now).map_err(|error| self.node.told(error)),
+            None if self.gives_up(call) => Err(Error::plain(Errno::EAGAIN)),
+            None => {
+                let attempt = move |unit: &dyn CharDevice| {
+                    let mut memory = vec![0; len];
+                    let got = unit.read_into(at, &mut memory)?;
+                    memory.truncate(got);
+                    Ok(memory)
+                };
+                self.blocked(frame, attempt).map(Answer::Later)
+            }
+        }
+    }
+
+    fn write(&self, call: &Call, at: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
+        let frame = self.frame(call);
+        match frame.attempt(&self.engine, |unit| unit.write(at, data)) {
+            Some(result) => result.map(Answer::Now).map_err(|error| self.node.told(error)),
+            None if self.gives_up(call) => Err(Error::plain(Errno::EAGAIN)),
+            None => {
+                let data = data.to_vec();
+                let attempt = move |unit: &dyn CharDevice| unit.write(at, &data);
+                self.blocked(frame, attempt).map(Answer::Later)
+            }
+        }
+    }
+
+    fn sync(&self, call: &Call, _kind: SyncKind) -> Result<Answer<()>, Error> {
+        self.patient(call, |unit| unit.sync())
+    }
+
+    fn release(&self) {
+        let is_last = {
+            let mut opens = self.opens.lock();
+            let count = opens.entry(self.node.id).or_insert(1);
+            *count -= 1;
+            *count == 0
+        };
+        if is_last {
+            self.node.unit.close();
+        }
+    }
+
+    fn ioctl(&self, call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
+        let (cmd, input, out_bytes) = (ioctl.cmd, ioctl.input.to_vec(), ioctl.out_bytes);
+        let attempt = move |unit: &dyn CharDevice| {
+            let mut output = vec![0; out_bytes];
+            unit.ioctl(&mut Ioctl { cmd, input: &input, output: &mut output })?;
+            Ok((0, output))
+        };
+        self.patient(call, attempt)
+    }
+
+    fn seek(&self, _at: u64, _which: Seek) -> Result<Answer<u64>, Error> {
+        Err(Error::plain(Errno::ESPIPE))
+    }
+
+    fn poll(&self, _call: &Call) -> u32 {
+        if self.node.unit.takes_its_time() {
+            return POLL_READ | POLL_WRITE; // it is begun at once
+        }
+        let ready = self.node.unit.poll();
+        let table = [
+            (ready.readable, POLL_READ),
+            (ready.writable, POLL_WRITE),
+            (ready.hung_up, POLL_HUNG_UP),
+        ];
+        table.iter().filter(|(holds, _)| *holds).map(|(_, events)| events).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::Caller;
+    use devices::WaitQueue;
+    use devices::engine::Time;
+
+    /// Bytes that come when they come.
+    #[derive(Default)]
+    struct Slow {
+        store: Mutex<Vec<u8>>,
+        queue: Arc<WaitQueue>,
+        is_tape: bool,
+        begun: Mutex<u32>,
+        ended: Mutex<u32>,
+    }
+
+    impl CharDevice for Slow {
+        fn begin(&self, _origin: &Origin) -> Result<(), IoError> {
+            *self.begun.lock() += 1;
+            Ok(())
+        }
+
+        fn end(&self, _origin: &Origin) {
+            *self.ended.lock() += 1;
+        }
+
+        fn read(&self, _at: u64, buf: &mut [u8]) -> Result<usize, IoError> {
+            let mut store = self.store.lock();
+            let len = store.len().min(buf.len());
+            if len == 0 {
+                return Err(IoError::WouldBlock);
+            }
+            buf[..len].copy_from_slice(&store[..len]);
+            store.drain(..len);
+            Ok(len)
+        }
+
+        fn write(&self, _at: u64, _data: &[u8]) -> Result<usize, IoError> {
+            Err(IoError::WouldBlock)
+        }
+
+        fn takes_its_time(&self) -> bool {
+            self.is_tape
+        }
+
+        fn waits(&self) -> Option<Arc<WaitQueue>> {
+            Some(Arc::clone(&self.queue))
+        }
+    }
+
+    fn open(unit: &Arc<Slow>, flags: i32) -> (CharFile, Call) {
+        let id = DevId { major: 99, minor: 0 };
+        let engine = Engine::new(Time::Simulated);
+        let node = CharNode { name: "slow0".into(), id, unit: Arc::clone(unit) as _ };
+        let file = CharFile::open(node, flags, &Arc::default(), &engine);
+        let caller = Caller { pid: 1, uid: 0, gid: 0 };
+        (file.unwrap(), Call { caller, flags, id: 1 })
+    }
+
+    #[test]
+    fn a_blocked_read_is_tried_again_and_its_frame_ends_once() {
+        let unit = Arc::new(Slow::default());
+        let (file, call) = open(&unit, 0);
+        let Ok(Answer::Later(rest)) = file.read(&call, 0, &mut vec![0; 8]) else {
+            panic!("it should block");
+        };
+        let waiter = std::thread::spawn(move || rest(&Interrupt::default()));
+        unit.store.lock().extend(b"abc");
+        unit.queue.ring();
+        assert_eq!(waiter.join().unwrap().unwrap(), b"abc");
+        assert!(*unit.begun.lock() >= 2);
+        assert_eq!(*unit.ended.lock(), 1);
+    }
+
+    #[test]
+    fn a_call_given_up_is_over() {
+        let unit = Arc::new(Slow::default());
+        let (file, call) = open(&unit, 0);
+        let Ok(Answer::Later(rest)) = file.write(&call, 0, b"x") else {
+            panic!("it should block");
+        };
+        let interrupt = Interrupt::default();
+        interrupt.raise();
+        assert_eq!(rest(&interrupt).unwrap_err().errno, Errno::EINTR);
+        assert_eq!(*unit.ended.lock(), 1);
+    }
+
+    #[test]
+    fn without_waiting_it_is_eagain_and_over_but_not_on_a_tape() {
+        let unit = Arc::new(Slow::default());
+        let (file, call) = open(&unit, flags::O_NONBLOCK);
+        let read = file.read(&call, 0, &mut vec![0; 8]).err().unwrap();
+        assert_eq!(read.errno, Errno::EAGAIN);
+        assert_eq!(file.write(&call, 0, b"x").err().unwrap().errno, Errno::EAGAIN);
+        assert_eq!(*unit.ended.lock(), 2);
+        let tape = Arc::new(Slow { is_tape: true, ..Slow::default() });
+        let (file, call) = open(&tape, flags::O_NONBLOCK);
+        assert!(matches!(file.write(&call, 0, b"x"), Ok(Answer::Later(_))));
+    }
+}
