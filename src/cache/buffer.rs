@@ -16,7 +16,7 @@
 //! | clean, dirty, failed | yes, its valid sectors | yes | only when clean |
 //! | filling | its valid sectors | whole sectors | no |
 //! | writing, wholly dirty: its memory is away | no, wait | no, wait | no |
-//! | writing, partly dirty: a copy of the sectors is away | yes | yes | no |
+//! | writing, partly dirty or filling: a copy of the sectors is away | yes | yes | no |
 //!
 //! 1. What is known is kept per sector: `valid` (the memory holds it), `dirty` (the medium does
 //!    not yet), `flying` (on its way there). Dirty and flying sectors are valid.
@@ -363,7 +363,8 @@ impl Buffer {
         if self.dirty == 0 || self.flights > 0 {
             return parts;
         }
-        if self.dirty == full {
+        // A fill still under way would take the place of memory that is away for its own.
+        if self.dirty == full && !self.is_filling {
             let mut memory = std::mem::take(&mut self.memory);
             let count = small(full.count_ones() as usize);
             memory.truncate(usize::from(count) * SECTOR_SIZE);

@@ -132,3 +132,22 @@ impl Clock for Later {
         SimTime(2)
     }
 }
+
+#[test]
+fn a_fill_that_lands_while_all_is_written_out_does_not_bring_old_bytes_back() {
+    let mut buffer = Buffer::empty(Vec::new(), SimTime(0));
+    let fill = buffer.begin_fill(0xff, 0xff).unwrap();
+    let all = Span { from: 0, to: 4096 };
+    buffer.write_in(
+        all,
+        &[2; 4096],
+        0xff,
+        &*devices::engine::Engine::new(devices::engine::Time::Simulated),
+    );
+    let mut parts = buffer.take_dirty(0xff);
+    buffer.land_fill(Part { memory: vec![1; 4096], ..fill }, Ok(()), SimTime(1));
+    let part = parts.pop().unwrap();
+    assert!(part.memory == [2; 4096] && parts.is_empty());
+    buffer.land_write(part, Ok(()), SimTime(0), SimTime(2));
+    assert!(buffer.bytes(all) == [2; 4096]);
+}
