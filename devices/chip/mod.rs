@@ -4,7 +4,10 @@ mod disk;
 mod drive;
 mod floppy;
 mod panel;
+mod paper;
+mod parallel;
 mod spares;
 
 pub use disk::install as install_disk;
 pub use floppy::install as install_floppy;
+pub use parallel::install as install_printer;
