@@ -4,7 +4,6 @@
 
 use crate::bus::irq::Sharing;
 use crate::bus::{BusAddress, DmaChannel, PortIo};
-use crate::chip;
 use crate::contract::{
     AttachError, Attached, CharDevice, Driver, IoError, Ioctl, Key, Kind, State as UnitState,
     Status, UnitConfig, WaitQueue,
@@ -349,7 +348,7 @@ mod tests {
         let mut unit = UnitConfig { name: "lp0".into(), driver: "lp".into(), ..Default::default() };
         unit.values.extend(places.map(|(key, n)| (key.to_owned(), Value::Number(n))));
         unit.values.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        chip::install_printer(&machine, &unit).unwrap();
+        crate::chip::install_printer(&machine, &unit).unwrap();
         let attached = Lp.attach(&unit, &machine).unwrap();
         Office { machine, dir, unit: Arc::clone(&attached.character[0].2) }
     }

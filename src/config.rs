@@ -7,6 +7,7 @@
 //! 3. No text and no file makes anything here panic or wait.
 
 mod parse;
+mod queue;
 mod reference;
 mod schema;
 mod unit;
@@ -23,6 +24,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 pub use devices::value::{format_size as show_size, format_time as show_time};
+pub use queue::QueueConfig;
 pub use reference::print_machine;
 
 /// The machine as shipped.
@@ -87,6 +89,8 @@ pub struct Config {
     /// Its units, as they are written: the order in which they are to be attached. What has no
     /// section is always there and not among them.
     pub units: Vec<UnitConfig>,
+    /// The print queues that are described beside those of the printers.
+    pub queues: Vec<QueueConfig>,
     places: BTreeMap<String, Place>,
 }
 
@@ -228,6 +232,7 @@ fn from_text(
         fixed.insert(*name, schema::values(entries, keys, &format!("[{name}]"), &mut wrong));
     }
     let (units, places) = unit::units(&sections, drivers, &mut wrong);
+    let queues = queue::queues(&sections, &units, &mut wrong);
     let fixed = |section: &str, key: &str| fixed.get(section).and_then(|values| values.get(key));
     let number = |section, key| match fixed(section, key) {
         Some(Value::Number(number)) => Some(*number),
@@ -254,6 +259,7 @@ fn from_text(
             allow_other: matches!(fixed("tree", "allow_other"), Some(Value::Flag(true))),
         },
         units,
+        queues,
         places,
     };
     wrong.or(config)

@@ -20,6 +20,7 @@ pub mod raw;
 pub mod reports;
 pub mod slot;
 pub mod spec;
+pub mod spool;
 pub mod sync;
 #[cfg(test)]
 mod tidy;

@@ -23,7 +23,11 @@ pub struct Special {
     switch: Arc<Switch>,
     disks: BTreeMap<String, Arc<Disk>>,
     char_opens: Arc<Mutex<BTreeMap<DevId, u32>>>,
+    served: Mutex<BTreeMap<DevId, Opener>>,
 }
+
+/// Opens a character device that no driver serves.
+pub type Opener = Arc<dyn Fn(&Caller, i32) -> Result<Arc<dyn FileOps>, Error> + Send + Sync>;
 
 /// What a device inode leads to.
 enum Way {
@@ -53,7 +57,7 @@ impl Special {
             let disk = Disk::new(&row.name, unit.device, cached, machine, partitions_max);
             disks.insert(row.name.clone(), Arc::new(disk));
         }
-        Ok(Special { switch, disks, char_opens: Arc::default() })
+        Ok(Special { switch, disks, char_opens: Arc::default(), served: Mutex::default() })
     }
 
     /// The disks, by name.
@@ -65,6 +69,11 @@ impl Special {
     #[must_use]
     pub fn disk(&self, name: &str) -> Option<&Arc<Disk>> {
         self.disks.get(name)
+    }
+
+    /// Has a character device opened by `opener`, past the switch: that of a spooler.
+    pub fn serve(&self, id: DevId, opener: Opener) {
+        self.served.lock().insert(id, opener);
     }
 
     /// The switch.
@@ -137,6 +146,10 @@ fn absent(why: NoDevice) -> Error {
 
 impl SpecialFiles for Special {
     fn open(&self, device: Device, caller: &Caller, flags: i32) -> Result<Arc<dyn FileOps>, Error> {
+        let opener = self.served.lock().get(&device.id).cloned();
+        if let Some(opener) = opener.filter(|_| device.kind == DeviceKind::Char) {
+            return opener(caller, flags);
+        }
         let way = self.way(device).inspect_err(|error| {
             log::warn!(target: "spec", "open of {device} by pid {}: {error}", caller.pid);
         })?;
