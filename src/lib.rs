@@ -15,6 +15,7 @@ pub mod file;
 pub mod fuse;
 pub mod ioctl;
 pub mod kernel;
+pub mod lpr;
 pub mod partition;
 pub mod raw;
 pub mod reports;
