@@ -26,6 +26,8 @@ mod names;
 mod queues;
 /// What the reports say.
 mod reports;
+/// The print spool: jobs, queues, printers, commands.
+mod spool;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -66,7 +68,7 @@ fn main() {
     if let Some(reason) = &cannot_mount {
         eprintln!("NOTHING IS MOUNTED HERE: {reason}; every check on a mount is skipped");
     }
-    let rooms: [(&str, &[Check]); 8] = [
+    let rooms: [(&str, &[Check]); 9] = [
         ("block", block::CHECKS),
         ("cache", cache::CHECKS),
         ("crash", crash::CHECKS),
@@ -75,6 +77,7 @@ fn main() {
         ("names", names::CHECKS),
         ("queues", queues::CHECKS),
         ("reports", reports::CHECKS),
+        ("spool", spool::CHECKS),
     ];
     let trials = rooms
         .iter()

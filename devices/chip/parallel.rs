@@ -144,7 +144,8 @@ impl State {
 impl ParallelChip {
     fn later(&self, nanos: u64, generation: u64) {
         let me = self.me.clone();
-        self.engine.after(nanos, move || {
+        // Never at once: who wrote the register may neither wait nor turn the crank.
+        self.engine.after(nanos.max(1), move || {
             if let Some(chip) = me.upgrade() {
                 chip.turn(generation);
             }

@@ -277,7 +277,13 @@ mod tests {
         let jobs = vec![
             job(0, "active", "alice", &[("a.txt", 10)], 1),
             job(2, "1st", "bob", &[("(standard input)", 8)], 1),
-            job(4, "2nd", "bob", &[("c.txt", 8), ("/home/alice/b.txt", 1141), ("a.txt", 18)], 1),
+            job(
+                4,
+                "2nd",
+                "bob",
+                &[("c.txt", 8), ("/home/alice/b.txt", 1141), ("notes.txt.old", 18)],
+                1,
+            ),
             job(3, "3rd", "bob", &[("c.txt", 8)], 3),
             job(1, "4th", "alice", &[("b.txt", 1141), ("a.txt", 10)], 1),
         ];
