@@ -78,6 +78,12 @@ fn start_spool(kernel: &Arc<Kernel>, config: &Config, state: &Path) -> Result<Ar
     }
     let fs = Arc::new(SpoolFs::new(&spool));
     kernel.vfs.mounts().mount(fs, Path::new("/spool"), "spool", "spool", "rw")?;
+    if let Some(address) = &config.lpd {
+        spool.listen(address)?;
+    }
+    for (queue, address) in &config.jetdirect {
+        spool.listen_raw(queue, address)?;
+    }
     let no_thread = |e| Error::new(Errno::EAGAIN, format!("a printer's thread: {e}"));
     spool.start().map_err(no_thread)?;
     Ok(spool)

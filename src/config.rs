@@ -91,6 +91,10 @@ pub struct Config {
     pub units: Vec<UnitConfig>,
     /// The print queues that are described beside those of the printers.
     pub queues: Vec<QueueConfig>,
+    /// Where RFC 1179 is served; `None`: nowhere.
+    pub lpd: Option<String>,
+    /// Queues, and where every connection is a job of theirs.
+    pub jetdirect: Vec<(String, String)>,
     places: BTreeMap<String, Place>,
 }
 
@@ -233,6 +237,7 @@ fn from_text(
     }
     let (units, places) = unit::units(&sections, drivers, &mut wrong);
     let queues = queue::queues(&sections, &units, &mut wrong);
+    let jetdirect = queue::jetdirect(&sections, &units, &queues, &mut wrong);
     let fixed = |section: &str, key: &str| fixed.get(section).and_then(|values| values.get(key));
     let number = |section, key| match fixed(section, key) {
         Some(Value::Number(number)) => Some(*number),
@@ -260,6 +265,11 @@ fn from_text(
         },
         units,
         queues,
+        lpd: match fixed("lpd", "listen") {
+            Some(Value::Text(address)) => Some(address.clone()),
+            _ => None,
+        },
+        jetdirect,
         places,
     };
     wrong.or(config)

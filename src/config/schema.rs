@@ -7,7 +7,17 @@ use std::collections::BTreeMap;
 
 /// The sections that are there once, with their keys.
 pub(super) const FIXED: &[(&str, &[Key])] =
-    &[("machine", MACHINE), ("cache", CACHE), ("tree", TREE)];
+    &[("machine", MACHINE), ("cache", CACHE), ("tree", TREE), ("lpd", LPD)];
+
+/// A section whose keys are the names of queues.
+pub(super) const JETDIRECT: &str = "jetdirect";
+
+const LPD: &[Key] = &[Key {
+    name: "listen",
+    kind: Kind::Text,
+    default: "",
+    doc: "where to serve RFC 1179 (lpr of other hosts), as in \"127.0.0.1:5515\"; else nowhere",
+}];
 
 const MACHINE: &[Key] = &[
     Key {
@@ -118,7 +128,7 @@ pub(super) fn check_sections(
 ) {
     let mut of_units = unit_sections(drivers);
     of_units.extend(SEVERAL.iter().map(|(name, _)| *name));
-    let fixed = FIXED.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    let fixed = FIXED.iter().map(|(name, _)| *name).chain([JETDIRECT]).collect::<Vec<_>>();
     let shown = |name: &str| match of_units.contains(&name) {
         true => format!("[[{name}]]"),
         false => format!("[{name}]"),

@@ -85,7 +85,8 @@ pub fn lpstat(office: &Office, args: &LpstatArgs) -> Result<Said, String> {
     if args.names {
         text.extend(names.iter().map(|name| format!("{name}\n")));
     }
-    let parts: [(bool, fn(&QueueView) -> String); 4] = [
+    type Part = fn(&QueueView) -> String;
+    let parts: [(bool, Part); 4] = [
         (is(args.classes), class),
         (is(args.devices), device),
         (is(args.accepting), accepting),

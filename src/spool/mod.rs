@@ -13,6 +13,7 @@ mod control;
 mod fs;
 mod job;
 mod journal;
+mod lpd;
 mod ops;
 mod printer;
 mod queue;
@@ -84,6 +85,7 @@ pub struct Spool {
     core: Mutex<Core>,
     journal: Journal,
     printers: Vec<Arc<Printer>>,
+    doors: Mutex<Vec<lpd::Door>>,
     made: SystemTime,
     host: String,
 }
@@ -128,6 +130,7 @@ impl Spool {
             core: Mutex::new(core),
             journal,
             printers,
+            doors: Mutex::default(),
             made: SystemTime::now(),
             host: host.trim().to_owned(),
         };
@@ -143,8 +146,32 @@ impl Spool {
         self.printers.iter().try_for_each(|printer| printer.start(self))
     }
 
+    /// Opens the network door: RFC 1179 at an address.
+    ///
+    /// # Errors
+    /// The host's, such as that the address is taken.
+    pub fn listen(self: &Arc<Self>, address: &str) -> Result<(), Error> {
+        let door = lpd::open_lpd(self, address)?;
+        self.doors.lock().push(door);
+        Ok(())
+    }
+
+    /// Opens a door at which every connection is a job of `queue`, as of a printer at port 9100.
+    ///
+    /// # Errors
+    /// As [`Spool::listen`].
+    pub fn listen_raw(self: &Arc<Self>, queue: &str, address: &str) -> Result<(), Error> {
+        let door = lpd::open_raw(self, queue, address)?;
+        self.doors.lock().push(door);
+        Ok(())
+    }
+
     /// Ends the threads; a job that is being printed begins anew at the next start.
     pub fn stop(&self) {
+        let doors = std::mem::take(&mut *self.doors.lock());
+        for door in doors {
+            door.close();
+        }
         for printer in &self.printers {
             printer.call_away();
         }

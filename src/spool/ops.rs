@@ -178,16 +178,22 @@ impl Spool {
         if len == 0 && !is_open {
             return Err(Error::new(Errno::EINVAL, "an empty file is no job"));
         }
-        let mark = self.move_job(core, id, to, Some(name))?;
         if is_open {
             // Its writer is not through: it is queued when he closes it.
+            self.move_job(core, id, to, Some(name))?;
             return self.change(core, id, |job| {
                 if job.phase == Phase::Staged {
                     job.phase = Phase::Spooling { flushed: None };
                 }
             });
         }
-        self.queue_job(core, id, len)?;
+        self.queue_dir(to)?;
+        let mark = self.queue_job(core, id, len, Some((to, name)))?;
+        let moved = self.data(to, id);
+        if moved != path {
+            // The journal has it already; should this fail, the next start moves it.
+            std::fs::rename(&path, &moved).map_err(|error| journal::host(&moved, &error))?;
+        }
         Ok(mark)
     }
 

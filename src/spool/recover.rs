@@ -11,6 +11,7 @@ impl Spool {
     /// Queues what a close had made durable, drops what nobody finished, puts what was being
     /// printed in front, and removes files that are no job's.
     pub(super) fn recover(&self) -> Result<(), Error> {
+        self.sweep();
         let mut files = self.files()?;
         let mut core = self.core.lock();
         let mut records = Vec::new();
@@ -72,6 +73,18 @@ impl Spool {
         log::info!(target: "spool", "{jobs} jobs are in the spool");
         self.tidy();
         Ok(())
+    }
+
+    /// Takes away what connections of the last run have left.
+    fn sweep(&self) {
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        for entry in
+            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".incoming-"))
+        {
+            if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                log::warn!(target: "spool", "{}: {error}", entry.path().display());
+            }
+        }
     }
 
     /// The files of jobs that there are, with their lengths.

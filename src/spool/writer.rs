@@ -5,6 +5,7 @@
 //! that it is queued even if nobody lives to see the release; the release queues it.
 
 use super::job::{Job, Phase};
+use super::journal::Mark;
 use super::queue::{Core, Record};
 use super::{Spool, journal, no_job, now};
 use crate::error::{Errno, Error};
@@ -102,16 +103,44 @@ impl Spool {
         }))
     }
 
-    /// Queues a job that is whole.
-    pub(super) fn queue_job(&self, core: &mut Core, id: u64, size: u64) -> Result<(), Error> {
-        let seq = core.next_seq;
+    /// Queues a job that is whole, under `name` and in `queue` where they are given.
+    ///
+    /// # Errors
+    /// That the journal could not be written; nothing has changed then.
+    pub(super) fn queue_job(
+        &self,
+        core: &mut Core,
+        id: u64,
+        size: u64,
+        place: Option<(&str, &OsStr)>,
+    ) -> Result<Mark, Error> {
+        let record = self.queued(core, id, size, place)?;
+        self.commit(core, &[record])
+    }
+
+    /// The record that queues a job.
+    fn queued(
+        &self,
+        core: &Core,
+        id: u64,
+        size: u64,
+        place: Option<(&str, &OsStr)>,
+    ) -> Result<Record, Error> {
         let mut job = core.jobs.get(&id).ok_or_else(|| no_job(id))?.clone();
-        let holds_all = core.queues.get(&job.queue).is_some_and(|queue| queue.flags.holds_all);
-        (job.phase, job.seq, job.size) = (Phase::Queued, seq, size);
-        job.is_held |= holds_all;
-        let record = Record::Job(Box::new(job));
+        if let Some((queue, name)) = place {
+            queue.clone_into(&mut job.queue);
+            name.clone_into(&mut job.name);
+        }
+        job.is_held |= core.queues.get(&job.queue).is_some_and(|queue| queue.flags.holds_all);
+        (job.phase, job.seq, job.size) = (Phase::Queued, core.next_seq, size);
+        Ok(Record::Job(Box::new(job)))
+    }
+
+    /// Queues a job whose close was made durable already: should the journal fail now, the next
+    /// start queues it.
+    fn queue_closed(&self, core: &mut Core, id: u64, size: u64) -> Result<(), Error> {
+        let record = self.queued(core, id, size, None)?;
         if let Err(error) = self.commit(core, std::slice::from_ref(&record)) {
-            // It is in the journal as closed, and would be queued at the next start.
             log::error!(target: "spool", "job {id} is queued, but not in the journal: {error}");
             core.apply(&record);
         }
@@ -293,7 +322,7 @@ impl FileOps for JobWriter {
             core.apply(&Record::Job(Box::new(staged)));
         } else if end == 0 {
             self.spool.drop_unfinished(&mut core, self.id);
-        } else if let Err(error) = self.spool.queue_job(&mut core, self.id, end) {
+        } else if let Err(error) = self.spool.queue_closed(&mut core, self.id, end) {
             log::error!(target: "spool", "job {}: {error}", self.id);
         }
         drop(core);
