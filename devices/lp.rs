@@ -18,8 +18,8 @@ pub mod commands {
     pub const BEGIN: u32 = 0x4c50_0001;
     /// The job is over. Any input means that it was cut short.
     pub const END: u32 = 0x4c50_0002;
-    /// How the last block ended: `WouldBlock` while it has not; `NoSpace`, `Hardware`. The output is
-    /// the number of its bytes that are on paper, in 8 bytes.
+    /// How the last block ended: `WouldBlock` while it has not; `NoSpace`, `Hardware`. The output
+    /// is the number of its bytes that are on paper, in 8 bytes.
     pub const OUTCOME: u32 = 0x4c50_0003;
     /// Stops what is under way, at once.
     pub const RESET: u32 = 0x4c50_0004;
@@ -53,7 +53,7 @@ const KEYS: &[Key] = &[
         name: "sink",
         kind: Kind::Text,
         default: "",
-        doc: "what it prints on: a file (NAME.out), \"DIR/%j-%n\", \"|COMMAND\", \"tcp://HOST:9100\"",
+        doc: "a file (NAME.out), a pattern \"DIR/%j-%n\", \"|COMMAND\" or \"tcp://HOST:9100\"",
     },
     Key { name: "rate", kind: Kind::Rate, default: "0/s", doc: "bytes a second; 0: at once" },
     Key {

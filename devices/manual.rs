@@ -118,8 +118,8 @@ pub const SEGMENT_BYTES: usize = 16;
 /// Flag of a command: durable when done.
 pub const FUA: u8 = 1;
 
-/// A printer's port: the parallel port's three registers (IEEE 1284, compatibility mode), and beside
-/// them the means to give it a block at once and to work its panel.
+/// A printer's port: the parallel port's three registers (IEEE 1284, compatibility mode), and
+/// beside them the means to give it a block at once and to work its panel.
 pub mod printer {
     /// Ports it takes.
     pub const PORTS: u16 = 0x30;

@@ -14,6 +14,8 @@ mod block;
 mod cache;
 /// Crashes: the daemon is killed at random moments, and nothing that was promised is lost.
 mod crash;
+/// The network door of the spool.
+mod door;
 /// A machine of one's own for one check.
 mod house;
 /// Bad input: refused in words, nothing changed.
@@ -68,10 +70,11 @@ fn main() {
     if let Some(reason) = &cannot_mount {
         eprintln!("NOTHING IS MOUNTED HERE: {reason}; every check on a mount is skipped");
     }
-    let rooms: [(&str, &[Check]); 9] = [
+    let rooms: [(&str, &[Check]); 10] = [
         ("block", block::CHECKS),
         ("cache", cache::CHECKS),
         ("crash", crash::CHECKS),
+        ("door", door::CHECKS),
         ("input", input::CHECKS),
         ("life", life::CHECKS),
         ("names", names::CHECKS),

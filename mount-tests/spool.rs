@@ -27,13 +27,11 @@ pub const CHECKS: &[Check] = &[
     check("sp_an_output_without_room_is_waited_for", &["root"], full_output),
     check("sp_100_mib_come_out_as_they_went_in", &[], hundred_mib),
     check("sp_10000_jobs_are_listed_within_a_second", &[], ten_thousand),
-    check("sp_the_network_door_speaks_rfc_1179", &["python3"], network_door),
-    check("sp_rlpr_submits_lists_and_removes", &["rlpr"], rlpr),
     check("sp_names_stage_and_jobs_are_immutable", &[], staged),
 ];
 
 /// Runs a script whose `spindle` finds this machine among others; it must succeed.
-fn sh(h: &House, script: &str) -> String {
+pub fn sh(h: &House, script: &str) -> String {
     h.sh(&format!("export SPINDLE_AT=$M\n{script}"))
 }
 
@@ -43,11 +41,11 @@ fn try_sh(h: &House, script: &str) -> Said {
 }
 
 /// Waits until a queue has nothing to print.
-fn drained(h: &House, queue: &str) {
+pub fn drained(h: &House, queue: &str) {
     wait_for("an empty queue", || h.text(&format!("spool/{queue}/.status")) == "no entries\n");
 }
 
-fn out(h: &House, name: &str) -> String {
+pub fn out(h: &House, name: &str) -> String {
     std::fs::read_to_string(h.state().join(name)).unwrap_or_default()
 }
 
@@ -71,9 +69,12 @@ fn files_are_jobs() {
 
 fn intercepted() {
     let h = House::new();
-    sh(&h, "seq 500 >$T/f; spindle lpc stop lp0; cat $T/f >$M/dev/lp0; [ ! -s $S/lp0.out ]
-          spindle lpq | grep -q '1st    root\\|1st ' ; spindle lpq | grep -q \"$(stat -c %s $T/f) bytes\"
-          spindle lpc start lp0");
+    sh(
+        &h,
+        "seq 500 >$T/f; spindle lpc stop lp0; cat $T/f >$M/dev/lp0; [ ! -s $S/lp0.out ]
+          spindle lpq | grep -q '1st '; spindle lpq | grep -q \"$(stat -c %s $T/f) bytes\"
+          spindle lpc start lp0",
+    );
     drained(&h, "lp0");
     sh(&h, "cmp $T/f $S/lp0.out");
     let said = try_sh(&h, "echo x >$M/dev/rlp0");
@@ -289,9 +290,14 @@ fn moved() {
 
 fn priorities() {
     let h = House::new();
-    sh(&h, "spindle lpc stop lp0; for n in A B C D; do echo $n >$M/spool/lp0/$n; done
-          spindle lpc pri lp0 3 80; spindle lpq | awk '$1 ~ /st|nd|rd|th/ {print $4}' | tr -d '\\n' \
-          | grep -qx CABD; spindle lp -i lp0-4 -q 90; spindle lpc topq lp0 2; spindle lpc start lp0");
+    sh(
+        &h,
+        "spindle lpc stop lp0; for n in A B C D; do echo $n >$M/spool/lp0/$n; done
+          spindle lpc pri lp0 3 80; spindle lpq | awk '$1 ~ /st|nd|rd|th/ {print $4}' \
+          | tr -d '\\n' \
+          | grep -qx CABD; spindle lp -i lp0-4 -q 90
+          spindle lpc topq lp0 2; spindle lpc start lp0",
+    );
     drained(&h, "lp0");
     assert_eq!(out(&h, "lp0.out"), "B\nD\nC\nA\n");
 }
@@ -513,85 +519,14 @@ fn staged() {
     ] {
         assert!(try_sh(&h, refused).status != 0, "{refused}");
     }
-    sh(&h, "echo 'hold 1' >$M/spool/lp0/.ctl; rm $M/spool/lp0/2-final; mv $M/spool/lp0/3-inst $T/back
-          cmp $T/back $S/version; cat $M/spool/lp0/.log | grep -q removed; echo start >$M/spool/lp0/.ctl
-          echo 'release 1' >$M/spool/lp0/.ctl");
+    sh(
+        &h,
+        "echo 'hold 1' >$M/spool/lp0/.ctl; rm $M/spool/lp0/2-final
+          mv $M/spool/lp0/3-inst $T/back
+          cmp $T/back $S/version; grep -q removed $M/spool/lp0/.log
+          echo start >$M/spool/lp0/.ctl
+          echo 'release 1' >$M/spool/lp0/.ctl",
+    );
     drained(&h, "lp0");
     assert_eq!(out(&h, "lp0.out"), "a\n");
-}
-
-/// A client of RFC 1179 in a few lines, and a port that nobody has.
-const CLIENT: &str = r#"cat >$T/lpd.py <<'END'
-import socket, sys
-port = int(sys.argv[1])
-def talk(*parts, end=True):
-    s = socket.create_connection(("127.0.0.1", port)); out = b""
-    for part in parts:
-        s.sendall(part)
-        if end: out += s.recv(1)
-    if not end:
-        while True:
-            got = s.recv(4096)
-            if not got: break
-            out += got
-    s.close(); return out
-def cf(n, user="alice", name="report"):
-    return f"Hvm\nP{user}\nJ{name}\nfdfA{n:03}vm\nN{name}\n".encode()
-def files(n, text, first="cf", **kw):
-    c = cf(n, **kw)
-    control = (b"\2%d cfA%03dvm\n" % (len(c), n), c + b"\0")
-    data = (b"\3%d dfA%03dvm\n" % (len(text), n), text + b"\0")
-    return control + data if first == "cf" else data + control
-END
-port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
-"#;
-
-fn network_door() {
-    let h = House::unmounted(&[]);
-    let port = sh(&h, &format!("{CLIENT}port"));
-    let raw = sh(&h, &format!("{CLIENT}port"));
-    sh(
-        &h,
-        &format!(
-            "spindle --print-machine >$T/my.toml
-             printf '[jetdirect]\\nlp1 = \"127.0.0.1:{raw}\"\\n' >>$T/my.toml
-             spindle mount $M --state $S --set lpd.listen=127.0.0.1:{port} --machine $T/my.toml
-             spindle lpc stop lp0; cd $T; cat >t.py <<'END'
-from lpd import *
-assert talk(b'\\2lp0\\n', *files(1, b'one\\n'), *files(1, b'two\\n', first='df', name='second')) == b'\\0' * 9
-assert talk(b'\\2nosuch\\n') == b'\\1'
-talk(b'\\2lp0\\n', *files(3, b'never')[:3])          # hung up in mid-job
-text = talk(b'\\3lp0\\n', end=False).decode()
-assert 'alice      1    report' in text and '2nd    alice      2    second' in text, text
-assert 'never' not in text and text.count('alice') == 2, text
-assert b'denied' in talk(b'\\5lp0 root 1\\n', end=False)
-assert b'1-report dequeued' in talk(b'\\5lp0 alice 1\\n', end=False)
-END
-             python3 t.py {port}; spindle lpc disable lp0
-             python3 -c \"from lpd import *; assert talk(b'\\2lp0\\n') == b'\\1'\" {port}
-             spindle lpc enable lp0; spindle lpc start lp0; [ -z \"$(ls -d $S/spool/.inc* 2>/dev/null)\" ]
-             printf raw >/dev/tcp/127.0.0.1/{raw}"
-        ),
-    );
-    drained(&h, "lp0");
-    wait_for("the raw job", || out(&h, "lp1.out") == "raw");
-    assert_eq!(out(&h, "lp0.out"), "two\n");
-}
-
-fn rlpr() {
-    let h = House::unmounted(&[]);
-    let port = sh(&h, &format!("{CLIENT}port"));
-    sh(
-        &h,
-        &format!(
-            "spindle mount $M --state $S --set lpd.listen=127.0.0.1:{port}; spindle lpc stop lp0
-             seq 100 >$T/f; rlpr --port={port} -Plp0@127.0.0.1 $T/f 2>/dev/null
-             echo x | rlpr --port={port} -Plp0@127.0.0.1 2>/dev/null
-             rlpq --port={port} -Plp0@127.0.0.1 2>/dev/null | grep -q '2nd'
-             rlprm --port={port} -Plp0@127.0.0.1 2 2>/dev/null | grep -q dequeued
-             spindle lpc start lp0"
-        ),
-    );
-    drained(&h, "lp0");
-    sh(&h, "cmp $T/f $S/lp0.out");
 }
