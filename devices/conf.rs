@@ -5,7 +5,7 @@
 use crate::contract::{AttachError, Driver, UnitConfig, Value};
 use crate::machine::Machine;
 use crate::switch::Switch;
-use crate::{chip, fd, hd, mem, ram, sd, st};
+use crate::{chip, fd, hd, lp, mem, ram, sd, st};
 
 type Install = fn(&Machine, &UnitConfig) -> Result<(), AttachError>;
 
@@ -43,6 +43,7 @@ pub static DRIVERS: &[Row] = &[
     over(chip::install_disk, [0x2000, 14, 8], &hd::Hd),
     over(chip::install_disk, [0x4000, 32, 32], &sd::Sd),
     over(chip::install_tape, [0x6000, 64, 64], &st::St),
+    over(chip::install_printer, [0x7800, 160, 160], &lp::Lp),
 ];
 
 /// Every driver.

@@ -32,6 +32,7 @@ pub mod fault;
 pub mod fd;
 pub mod hd;
 pub mod ioport;
+pub mod lp;
 pub mod machine;
 pub mod manual;
 pub mod medium;

@@ -117,3 +117,84 @@ pub const BLOCK_BYTES: usize = 24;
 pub const SEGMENT_BYTES: usize = 16;
 /// Flag of a command: durable when done.
 pub const FUA: u8 = 1;
+
+/// A printer's port: the parallel port's three registers (IEEE 1284, compatibility mode), and
+/// beside them the means to give it a block at once and to work its panel.
+pub mod printer {
+    /// Ports it takes.
+    pub const PORTS: u16 = 0x30;
+    /// What [`ID`] answers.
+    pub const PRINTER_ID: u32 = 0x5350_1284;
+
+    /// R: who it is.
+    pub const ID: u16 = 0x00;
+    /// RW, a byte: the next byte to print; a strobe takes it.
+    pub const DATA: u16 = 0x04;
+    /// R, a byte: [`NOT_BUSY`], [`NOT_ACK`], [`PAPER_OUT`], [`SELECTED`], [`NO_ERROR`].
+    pub const STATUS: u16 = 0x05;
+    /// RW, a byte: [`STROBE`], [`NOT_INIT`], [`IRQ_ENABLE`].
+    pub const CONTROL: u16 = 0x06;
+    /// W: starts [`PRINT`], [`BEGIN`] or [`END`] with the block at [`ADDRESS`].
+    pub const OP: u16 = 0x08;
+    /// R: how the last block ended: [`RUNNING`], [`GOOD`], [`NO_SPACE`], [`BROKEN`].
+    pub const RESULT: u16 = 0x0c;
+    /// RW, 64 bits: where the block lies in memory.
+    pub const ADDRESS: u16 = 0x10;
+    /// RW: its length, in bytes.
+    pub const COUNT: u16 = 0x18;
+    /// R: how many of its bytes are on paper.
+    pub const DONE: u16 = 0x1c;
+    /// RW: sheets left; all ones: no end of them.
+    pub const PAPER: u16 = 0x20;
+    /// RW: what is set on its panel: [`OFFLINE`], [`COVER`], [`JAM`]. R also: [`OUT`].
+    pub const PANEL: u16 = 0x24;
+    /// RW: bytes a second; 0: at once.
+    pub const RATE: u16 = 0x28;
+    /// R: sheets printed since power-on.
+    pub const PAGES: u16 = 0x2c;
+
+    /// Ready for a byte.
+    pub const NOT_BUSY: u8 = 0x80;
+    /// Low when a byte was taken.
+    pub const NOT_ACK: u8 = 0x40;
+    /// No paper.
+    pub const PAPER_OUT: u8 = 0x20;
+    /// On line.
+    pub const SELECTED: u8 = 0x10;
+    /// Nothing is wrong.
+    pub const NO_ERROR: u8 = 0x08;
+
+    /// The byte in [`DATA`] is good: acted upon when it rises.
+    pub const STROBE: u8 = 0x01;
+    /// Low resets it.
+    pub const NOT_INIT: u8 = 0x04;
+    /// A line is raised for a byte that was taken by strobe.
+    pub const IRQ_ENABLE: u8 = 0x10;
+
+    /// Prints the block.
+    pub const PRINT: u32 = 1;
+    /// A job of the name in the block begins.
+    pub const BEGIN: u32 = 2;
+    /// The job is over: what it printed is handed out.
+    pub const END: u32 = 3;
+    /// Stops what is under way, at once.
+    pub const RESET: u32 = 4;
+
+    /// Not at its end yet.
+    pub const RUNNING: u32 = 0;
+    /// All is on paper.
+    pub const GOOD: u32 = 1;
+    /// The rest would not fit; it may be tried again from there.
+    pub const NO_SPACE: u32 = 2;
+    /// What the job printed so far is lost; it must begin anew.
+    pub const BROKEN: u32 = 3;
+
+    /// Switched off line.
+    pub const OFFLINE: u32 = 1;
+    /// Its cover is open.
+    pub const COVER: u32 = 2;
+    /// Paper is jammed.
+    pub const JAM: u32 = 4;
+    /// Out of paper.
+    pub const OUT: u32 = 8;
+}

@@ -14,6 +14,8 @@ mod block;
 mod cache;
 /// Crashes: the daemon is killed at random moments, and nothing that was promised is lost.
 mod crash;
+/// The network door of the spool.
+mod door;
 /// A machine of one's own for one check.
 mod house;
 /// Bad input: refused in words, nothing changed.
@@ -26,6 +28,8 @@ mod names;
 mod queues;
 /// What the reports say.
 mod reports;
+/// The print spool: jobs, queues, printers, commands.
+mod spool;
 /// Tapes: records, files, ends, and the programs that have used them for fifty years.
 mod tape;
 
@@ -68,15 +72,17 @@ fn main() {
     if let Some(reason) = &cannot_mount {
         eprintln!("NOTHING IS MOUNTED HERE: {reason}; every check on a mount is skipped");
     }
-    let rooms: [(&str, &[Check]); 9] = [
+    let rooms: [(&str, &[Check]); 11] = [
         ("block", block::CHECKS),
         ("cache", cache::CHECKS),
         ("crash", crash::CHECKS),
+        ("door", door::CHECKS),
         ("input", input::CHECKS),
         ("life", life::CHECKS),
         ("names", names::CHECKS),
         ("queues", queues::CHECKS),
         ("reports", reports::CHECKS),
+        ("spool", spool::CHECKS),
         ("tape", tape::CHECKS),
     ];
     let trials = rooms

@@ -8,14 +8,15 @@ use crate::error::{Errno, Error};
 use crate::file::{Device, OpenFiles, SpecialFiles};
 use crate::kernel::{DISK_MODE, Kernel, kind_of};
 use crate::spec::Special;
+use crate::spool::{PrinterUnit, QueueSettings, Settings, Spool, SpoolFs};
 use crate::sync::{Arc, Mutex};
 use crate::vfs::Vfs;
 use crate::{reports, verbs};
 use devices::conf::{self, Outcome, ProbeReport};
 use devices::engine::{Engine, Time};
 use devices::machine::Machine;
-use devices::switch::Table;
-use devices::{AttachError, Interrupt, UnitConfig};
+use devices::switch::{CharUnit, Table};
+use devices::{AttachError, DevId, Interrupt, UnitConfig};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +30,63 @@ pub fn booted(config: &Config, state: &Path) -> Result<Booted, Error> {
     })?;
     let kernel = boot(config, state, (me.uid(), me.gid()))?;
     let (vfs, files) = (Arc::clone(&kernel.vfs), Arc::clone(&kernel.files));
-    Ok(Booted { vfs, files, shutdown: Box::new(move || kernel.shut_down()) })
+    let spool = start_spool(&kernel, config, state)?;
+    let shutdown = Box::new(move || {
+        spool.stop();
+        kernel.shut_down()
+    });
+    Ok(Booted { vfs, files, shutdown })
+}
+
+/// Major of the nodes that make jobs: Linux's of line printers.
+const LP_MAJOR: u16 = 6;
+
+/// Puts the spool under `/spool`, and its nodes `lp0`, `lp1` under `/dev`.
+fn start_spool(kernel: &Arc<Kernel>, config: &Config, state: &Path) -> Result<Arc<Spool>, Error> {
+    let mut printers = Vec::new();
+    let mut nodes = Vec::new();
+    for row in kernel.special.switch().units().iter().filter(|row| row.driver == "lp") {
+        let Ok(CharUnit::Device(name, _, unit)) = kernel.special.switch().character(row.dev) else {
+            continue;
+        };
+        let name = name.strip_prefix('r').unwrap_or(&name).to_owned();
+        let described = config.units.iter().find(|unit| unit.name == name);
+        let sink = described.and_then(|unit| unit.text("sink"));
+        let sink = sink.map_or_else(|| format!("{name}.out"), str::to_owned);
+        nodes.push((name.clone(), DevId { major: LP_MAJOR, minor: row.dev.minor }));
+        printers.push(PrinterUnit { name, unit, sink });
+    }
+    let queue = |queue: &crate::config::QueueConfig| QueueSettings {
+        name: queue.name.clone(),
+        members: queue.members.clone(),
+        bytes_max: queue.bytes_max,
+    };
+    let spool = Spool::open(Settings {
+        dir: state.join("spool"),
+        owner: kernel.owner,
+        queues: config.queues.iter().map(queue).collect(),
+        printers,
+        engine: Arc::clone(&kernel.machine.engine),
+    })?;
+    let (uid, gid) = kernel.owner;
+    for (name, id) in nodes {
+        let device = Device { kind: kind_of(Table::Character), id };
+        let (owned, queue) = (Arc::clone(&spool), name.clone());
+        let open = move |caller: &_, flags| owned.open_device(&queue, caller, flags);
+        kernel.special.serve(id, Arc::new(open));
+        kernel.vfs.install_node(&name, device, 0o222, uid, gid)?;
+    }
+    let fs = Arc::new(SpoolFs::new(&spool));
+    kernel.vfs.mounts().mount(fs, Path::new("/spool"), "spool", "spool", "rw")?;
+    if let Some(address) = &config.lpd {
+        spool.listen(address)?;
+    }
+    for (queue, address) in &config.jetdirect {
+        spool.listen_raw(queue, address)?;
+    }
+    let no_thread = |e| Error::new(Errno::EAGAIN, format!("a printer's thread: {e}"));
+    spool.start().map_err(no_thread)?;
+    Ok(spool)
 }
 
 /// Switches a machine on; `state` is its state directory, `owner` who owns its nodes.

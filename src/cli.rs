@@ -3,6 +3,9 @@
 //! Usage errors exit with 2 and are told as `spindle: what`, with the word that may be meant.
 
 use crate::config::Sources;
+use crate::lpr::{
+    self, CancelArgs, LpArgs, LpcArgs, LpmoveArgs, LpqArgs, LprArgs, LprmArgs, LpstatArgs,
+};
 use clap::{CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::Write;
@@ -69,6 +72,23 @@ pub enum Command {
         #[arg(required = true)]
         command: Vec<String>,
     },
+    /// Print files
+    #[command(disable_help_flag = true)]
+    Lpr(LprArgs),
+    /// Show a print queue
+    Lpq(LpqArgs),
+    /// Remove jobs from a print queue
+    Lprm(LprmArgs),
+    /// Control printers and their queues
+    Lpc(LpcArgs),
+    /// Print files, or change a job
+    Lp(LpArgs),
+    /// Show printers, queues and jobs
+    Lpstat(LpstatArgs),
+    /// Remove jobs
+    Cancel(CancelArgs),
+    /// Move jobs to another queue
+    Lpmove(LpmoveArgs),
     /// Say what this computer lacks for mounting, and how to mend it
     #[command(after_help = "Example:\n  spindle doctor || sudo apt-get install fuse3")]
     Doctor {
@@ -161,7 +181,7 @@ pub struct UmountArgs {
 /// # Errors
 /// What was asked of clap itself (help, version), or what is wrong, is printed; the exit status.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode> {
-    let parsed = Cli::try_parse_from(words).and_then(|cli| match cli.command {
+    let parsed = Cli::try_parse_from(by_name(words)).and_then(|cli| match cli.command {
         None if !cli.print_machine => {
             let kind = clap::error::ErrorKind::MissingSubcommand;
             Err(Cli::command().error(kind, "what is to be done? `spindle --help` lists it"))
@@ -178,6 +198,23 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Cli, ExitCode>
         let _ = error.print();
         ExitCode::SUCCESS
     })
+}
+
+/// `lpq -a` is `spindle lpq -a` when the binary is called by that name.
+fn by_name(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    if let Some(name) = words.first().and_then(|word| called(word)) {
+        words[0] = "spindle".into();
+        words.insert(1, name.into());
+    }
+    words
+}
+
+/// The command that the binary is called by, where it is one of the spooler's.
+#[must_use]
+pub fn called(word: &std::ffi::OsStr) -> Option<&'static str> {
+    let name = std::path::Path::new(word).file_name()?;
+    lpr::NAMES.into_iter().find(|known| name == *known)
 }
 
 /// `error: x` of clap is `spindle: x` of ours.

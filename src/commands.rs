@@ -7,6 +7,7 @@ use crate::daemon::{self, Booted, MountPlan, Mounted, Place};
 use crate::doctor;
 use crate::error::Error;
 use crate::fuse::session::Users;
+use crate::lpr::{self, Office, Said};
 use crate::words;
 use devices::Driver;
 use serde_json::json;
@@ -46,6 +47,14 @@ pub fn run(cli: &Cli, drivers: &[&'static dyn Driver], boot: Boot) -> Result<Exi
         }
         Command::Resolve { path } => print(client::resolve(&at()?, path)?),
         Command::Ctl { command } => print(client::ctl(&at()?, &command.join(" "))?),
+        Command::Lpr(_)
+        | Command::Lpq(_)
+        | Command::Lprm(_)
+        | Command::Lpc(_)
+        | Command::Lp(_)
+        | Command::Lpstat(_)
+        | Command::Cancel(_)
+        | Command::Lpmove(_) => printing(command, &Office::at(&at()?)),
         Command::Doctor { json } => {
             let findings = doctor::examine(&doctor::Host::this());
             print(if *json { doctor::show_json(&findings) } else { doctor::show(&findings) })?;
@@ -55,6 +64,41 @@ pub fn run(cli: &Cli, drivers: &[&'static dyn Driver], boot: Boot) -> Result<Exi
         Command::Completions { shell } => print(cli::completions(*shell)),
         Command::Man => print(cli::manual()),
     }
+}
+
+/// The spooler's commands. Called by its own name, one speaks as itself.
+fn printing(command: &Command, office: &Office) -> Result<ExitCode, String> {
+    let (name, said) = match command {
+        Command::Lpr(args) => ("lpr", lpr::lpr(office, args)),
+        Command::Lpq(args) => ("lpq", lpr::lpq(office, args)),
+        Command::Lprm(args) => ("lprm", lpr::lprm(office, args)),
+        Command::Lpc(args) => ("lpc", lpr::lpc(office, args)),
+        Command::Lp(args) => ("lp", lpr::lp(office, args)),
+        Command::Lpstat(args) => ("lpstat", lpr::lpstat(office, args)),
+        Command::Cancel(args) => ("cancel", lpr::cancel(office, args)),
+        Command::Lpmove(args) => ("lpmove", lpr::lpmove(office, args)),
+        _ => return Err("no command of the spooler".into()),
+    };
+    let Said { out, wrong } =
+        said.unwrap_or_else(|words| Said { wrong: vec![words], ..Said::default() });
+    print(out)?;
+    if wrong.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let is_called = std::env::args_os().next().is_some_and(|word| cli::called(&word).is_some());
+    let lines = wrong.iter().flat_map(|words| words.lines()).map(|line| match line {
+        line if line.starts_with('?') => line.to_owned(),
+        line => format!("{name}: {line}"),
+    });
+    let lines: Vec<String> = lines.collect();
+    if is_called {
+        let mut err = std::io::stderr();
+        let told = lines.iter().try_for_each(|line| writeln!(err, "{line}"));
+        drop(told);
+    } else {
+        tell(&lines.join("\n"));
+    }
+    Ok(ExitCode::FAILURE)
 }
 
 /// Prints; that the reader has gone away (`| head`) is no failure.

@@ -7,6 +7,7 @@
 //! 3. No text and no file makes anything here panic or wait.
 
 mod parse;
+mod queue;
 mod reference;
 mod schema;
 mod unit;
@@ -24,6 +25,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 pub use devices::value::{format_size as show_size, format_time as show_time};
+pub use queue::QueueConfig;
 pub use reference::print_machine;
 
 /// The machine as shipped.
@@ -93,6 +95,12 @@ pub struct Config {
     /// Its units, as they are written: the order in which they are to be attached. What has no
     /// section is always there and not among them.
     pub units: Vec<UnitConfig>,
+    /// The print queues that are described beside those of the printers.
+    pub queues: Vec<QueueConfig>,
+    /// Where RFC 1179 is served; `None`: nowhere.
+    pub lpd: Option<String>,
+    /// Queues, and where every connection is a job of theirs.
+    pub jetdirect: Vec<(String, String)>,
     places: BTreeMap<String, Place>,
 }
 
@@ -234,6 +242,8 @@ fn from_text(
         fixed.insert(*name, schema::values(entries, keys, &format!("[{name}]"), &mut wrong));
     }
     let (units, places) = unit::units(&sections, drivers, &mut wrong);
+    let queues = queue::queues(&sections, &units, &mut wrong);
+    let jetdirect = queue::jetdirect(&sections, &units, &queues, &mut wrong);
     let fixed = |section: &str, key: &str| fixed.get(section).and_then(|values| values.get(key));
     let number = |section, key| match fixed(section, key) {
         Some(Value::Number(number)) => Some(*number),
@@ -260,6 +270,12 @@ fn from_text(
             allow_other: matches!(fixed("tree", "allow_other"), Some(Value::Flag(true))),
         },
         units,
+        queues,
+        lpd: match fixed("lpd", "listen") {
+            Some(Value::Text(address)) => Some(address.clone()),
+            _ => None,
+        },
+        jetdirect,
         places,
     };
     check_cache(&sections, label, &config.cache, &mut wrong);

@@ -18,11 +18,13 @@ pub mod file;
 pub mod fuse;
 pub mod ioctl;
 pub mod kernel;
+pub mod lpr;
 pub mod partition;
 pub mod raw;
 pub mod reports;
 pub mod slot;
 pub mod spec;
+pub mod spool;
 pub mod sync;
 #[cfg(test)]
 mod tidy;

@@ -14,8 +14,8 @@ use crate::file::{
 };
 use crate::ioctl;
 use crate::raw::{self, RawFile};
-use crate::sync::Arc;
-use devices::Status;
+use crate::sync::{Arc, Mutex};
+use devices::{DevId, Status};
 use devices::engine::Engine;
 use devices::machine::Machine;
 use devices::switch::{CharUnit, NoDevice, Switch, Table};
@@ -27,7 +27,11 @@ pub struct Special {
     disks: BTreeMap<String, Arc<Disk>>,
     char_opens: Opens,
     engine: Arc<Engine>,
+    served: Mutex<BTreeMap<DevId, Opener>>,
 }
+
+/// Opens a character device that no driver serves.
+pub type Opener = Arc<dyn Fn(&Caller, i32) -> Result<Arc<dyn FileOps>, Error> + Send + Sync>;
 
 /// What a device inode leads to.
 enum Way {
@@ -56,8 +60,8 @@ impl Special {
             let disk = Disk::new(&row.name, unit.device, cached, machine, partitions_max);
             disks.insert(row.name.clone(), Arc::new(disk));
         }
-        let engine = Arc::clone(&machine.engine);
-        Ok(Special { switch, disks, char_opens: Arc::default(), engine })
+        let (engine, served) = (Arc::clone(&machine.engine), Mutex::default());
+        Ok(Special { switch, disks, char_opens: Arc::default(), engine, served })
     }
 
     /// The disks, by name.
@@ -84,6 +88,11 @@ impl Special {
     #[must_use]
     pub fn character(&self, name: &str) -> Option<CharNode> {
         self.characters().find(|node| &*node.name == name)
+    }
+
+    /// Has a character device opened by `opener`, past the switch: that of a spooler.
+    pub fn serve(&self, id: DevId, opener: Opener) {
+        self.served.lock().insert(id, opener);
     }
 
     /// The switch.
@@ -156,6 +165,10 @@ fn absent(why: NoDevice) -> Error {
 
 impl SpecialFiles for Special {
     fn open(&self, device: Device, caller: &Caller, flags: i32) -> Result<Arc<dyn FileOps>, Error> {
+        let opener = self.served.lock().get(&device.id).cloned();
+        if let Some(opener) = opener.filter(|_| device.kind == DeviceKind::Char) {
+            return opener(caller, flags);
+        }
         let way = self.way(device).inspect_err(|error| {
             log::warn!(target: "spec", "open of {device} by pid {}: {error}", caller.pid);
         })?;

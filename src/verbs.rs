@@ -28,6 +28,7 @@ pub fn table(kernel: &Arc<Kernel>) -> Vec<Verb> {
     verbs.extend(units(kernel));
     verbs.extend(media(kernel));
     verbs.extend(machine(kernel));
+    verbs.extend(printers(kernel));
     verbs
 }
 
@@ -117,6 +118,55 @@ fn machine(k: &Arc<Kernel>) -> Vec<Verb> {
         verb(k, ("trace", "on|off|clear"), 1..=1, "starts, stops or empties proc/trace", trace),
         verb(k, ("fault", "add|list|remove|clear ..."), 1..=32, "faults on purpose", fault),
     ]
+}
+
+fn printers(k: &Arc<Kernel>) -> Vec<Verb> {
+    macro_rules! panel {
+        ($name:literal, $usage:literal, $words:literal, $help:literal) => {
+            verb(k, ($name, $usage), $words..=$words, $help, |kernel, _, words| {
+                panel(kernel, $name, words)
+            })
+        };
+    }
+    vec![
+        panel!("paper", "PRINTER SHEETS|endless", 2, "puts paper into a printer; 0: takes it out"),
+        panel!("jam", "PRINTER", 1, "jams a printer's paper"),
+        panel!("unjam", "PRINTER", 1, "clears a paper jam"),
+        panel!("offline", "PRINTER", 1, "switches a printer off line"),
+        panel!("online", "PRINTER", 1, "switches a printer on line"),
+        panel!("cover", "PRINTER open|closed", 2, "opens or closes a printer's cover"),
+    ]
+}
+
+/// Works the panel of a printer.
+fn panel(kernel: &Kernel, verb: &str, words: &[String]) -> Result<Answer<String>, Error> {
+    let plain = words[0].strip_prefix("/dev/").unwrap_or(&words[0]);
+    let switch = kernel.special.switch();
+    let rows: Vec<_> = switch.units().iter().filter(|row| row.driver == "lp").collect();
+    let of = |row: &devices::switch::UnitRow| row.name.trim_start_matches('r').to_owned();
+    let found = rows.iter().find(|row| of(row) == plain || row.name == plain);
+    let unit = found.and_then(|row| switch.character(row.dev).ok());
+    let Some(devices::switch::CharUnit::Device(_, _, unit)) = unit else {
+        let names: Vec<String> = rows.iter().map(|row| of(row)).collect();
+        let hint = match words::closest(plain, names.iter().map(String::as_str)) {
+            Some(near) => format!(" (did you mean {near}?)"),
+            None => String::new(),
+        };
+        let words = format!("{verb}: no printer {}{hint}", shown(plain));
+        return Err(Error::new(Errno::ENXIO, words));
+    };
+    let said = [&[verb.to_owned()], &words[1..]].concat().join(" ");
+    let mut call = devices::Ioctl {
+        cmd: devices::lp::commands::PANEL,
+        input: said.as_bytes(),
+        output: &mut [],
+    };
+    unit.ioctl(&mut call).map_err(|_| {
+        let word = words.get(1).map_or("", String::as_str);
+        refuse(verb, &format!("{}: cannot be said to a printer", shown(word)))
+    })?;
+    kernel.machine.engine.crank();
+    done()
 }
 
 fn find_disk<'a>(kernel: &'a Kernel, verb: &str, name: &str) -> Result<&'a Arc<Disk>, Error> {

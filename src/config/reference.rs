@@ -12,6 +12,9 @@ pub fn print_machine(drivers: &[&'static dyn Driver]) -> String {
     for (name, keys) in schema::FIXED {
         describe(&mut text, &format!("[{name}]"), keys);
     }
+    for (name, keys) in schema::SEVERAL {
+        describe(&mut text, &format!("[[{name}]]"), keys);
+    }
     for section in schema::unit_sections(drivers) {
         describe(&mut text, &format!("[[{section}]]"), schema::UNIT);
         for driver in drivers.iter().filter(|driver| driver.section() == section) {

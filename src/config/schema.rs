@@ -7,7 +7,17 @@ use std::collections::BTreeMap;
 
 /// The sections that are there once, with their keys.
 pub(super) const FIXED: &[(&str, &[Key])] =
-    &[("machine", MACHINE), ("cache", CACHE), ("tree", TREE)];
+    &[("machine", MACHINE), ("cache", CACHE), ("tree", TREE), ("lpd", LPD)];
+
+/// A section whose keys are the names of queues.
+pub(super) const JETDIRECT: &str = "jetdirect";
+
+const LPD: &[Key] = &[Key {
+    name: "listen",
+    kind: Kind::Text,
+    default: "",
+    doc: "where to serve RFC 1179 (lpr of other hosts), as in \"127.0.0.1:5515\"; else nowhere",
+}];
 
 const MACHINE: &[Key] = &[
     Key {
@@ -58,6 +68,30 @@ const TREE: &[Key] = &[Key {
     doc: "other users may use the tree (always so when root mounts it)",
 }];
 
+/// The sections of which there may be several and that describe no unit.
+pub(super) const SEVERAL: &[(&str, &[Key])] = &[("queue", QUEUE)];
+
+pub(super) const QUEUE: &[Key] = &[
+    Key {
+        name: "name",
+        kind: Kind::Text,
+        default: "",
+        doc: "that of its directory: a printer's, or a new one for a class of printers",
+    },
+    Key {
+        name: "members",
+        kind: Kind::Text,
+        default: "",
+        doc: "the printers of a class, as in \"lp0 lp1\": the first that is free prints",
+    },
+    Key {
+        name: "max_size",
+        kind: Kind::Size,
+        default: "",
+        doc: "longest job; not written: no limit",
+    },
+];
+
 /// The keys that every unit has, besides those of its driver.
 pub(super) const UNIT: &[Key] = &[
     Key {
@@ -92,8 +126,9 @@ pub(super) fn check_sections(
     drivers: &[&'static dyn Driver],
     wrong: &mut Complaints,
 ) {
-    let of_units = unit_sections(drivers);
-    let fixed = FIXED.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    let mut of_units = unit_sections(drivers);
+    of_units.extend(SEVERAL.iter().map(|(name, _)| *name));
+    let fixed = FIXED.iter().map(|(name, _)| *name).chain([JETDIRECT]).collect::<Vec<_>>();
     let shown = |name: &str| match of_units.contains(&name) {
         true => format!("[[{name}]]"),
         false => format!("[{name}]"),

@@ -56,6 +56,7 @@ const DRIVERS: &[&'static dyn Driver] = &[
     &TestDriver("rsd", "disk", DISK, None),
     &TestDriver("com", "serial", &[], None),
     &TestDriver("st", "tape", RAM, None),
+    &TestDriver("lp", "printer", &[], None),
 ];
 
 fn read(text: &str) -> Result<Config, Complaints> {
@@ -82,7 +83,7 @@ fn unit<'a>(config: &'a Config, name: &str) -> &'a UnitConfig {
 fn the_machine_as_shipped_has_its_units_in_order() {
     let config = load(&Sources::default(), DRIVERS).unwrap();
     let names: Vec<_> = config.units.iter().map(|unit| unit.name.as_str()).collect();
-    assert_eq!(names, ["ram0", "sd0", "sd1", "hd0", "fd0", "st0"]);
+    assert_eq!(names, ["ram0", "sd0", "sd1", "hd0", "fd0", "st0", "lp0", "lp1"]);
     assert_eq!((config.cache.size_bytes, config.cache.flush_age_nanos), (64 << 20, 30_000_000_000));
     assert_eq!((config.cache.wake_percent, config.cache.high_percent), (40, 60));
     assert_eq!(config.machine, MachineConfig { time: Time::Real, seed: None });
@@ -322,7 +323,7 @@ fn disks_are_added_and_replaced_from_the_command_line() {
     assert_eq!((sd7.text("image"), sd7.number("size")), (Some(image), Some(8192)));
     assert!(!sd7.flag("read_only") && unit(&config, "sd0").flag("read_only"));
     assert_eq!(unit(&config, "sd0").number("size"), Some(8192));
-    assert_eq!(config.units.len(), 7);
+    assert_eq!(config.units.len(), 8);
 }
 
 #[test]

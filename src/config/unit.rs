@@ -21,7 +21,11 @@ pub(super) fn units(
 ) -> (Vec<UnitConfig>, BTreeMap<String, Place>) {
     let mut units = Vec::new();
     let mut taken = Taken::default();
-    for section in sections.iter().filter(|section| section.is_one_of_many) {
+    let is_unit = |section: &&Section| {
+        let is_other = schema::SEVERAL.iter().any(|(name, _)| *name == section.name);
+        section.is_one_of_many && !is_other
+    };
+    for section in sections.iter().filter(is_unit) {
         if units.len() >= UNITS_MAX {
             wrong.add(&section.place, format!("more than {UNITS_MAX} units"));
             break;

@@ -103,6 +103,14 @@ pub trait FileSystem: Send + Sync {
     /// `ENOENT`, `ENOTDIR`, `ESTALE`.
     fn lookup(&self, dir: Local, name: &OsStr) -> Result<Attr, Error>;
 
+    /// As [`FileSystem::lookup`], where a name may mean different files to different users.
+    ///
+    /// # Errors
+    /// As there.
+    fn lookup_by(&self, _by: &Caller, dir: Local, name: &OsStr) -> Result<Attr, Error> {
+        self.lookup(dir, name)
+    }
+
     /// Takes a hold on an inode known by number.
     ///
     /// # Errors
@@ -158,6 +166,14 @@ pub trait FileSystem: Send + Sync {
         read_only()
     }
 
+    /// As [`FileSystem::unlink`], where a name may mean different files to different users.
+    ///
+    /// # Errors
+    /// As there.
+    fn unlink_by(&self, _by: &Caller, dir: Local, name: &OsStr) -> Result<(), Error> {
+        self.unlink(dir, name)
+    }
+
     /// Takes an empty directory away.
     ///
     /// # Errors
@@ -179,6 +195,25 @@ pub trait FileSystem: Send + Sync {
         _mode: RenameMode,
     ) -> Result<(), Error> {
         read_only()
+    }
+
+    /// As [`FileSystem::rename`], where a name may mean different files to different users.
+    ///
+    /// # Errors
+    /// As there.
+    fn rename_by(
+        &self,
+        _by: &Caller,
+        (dir, name): (Local, &OsStr),
+        (to_dir, to_name): (Local, &OsStr),
+        mode: RenameMode,
+    ) -> Result<(), Error> {
+        self.rename(dir, name, to_dir, to_name, mode)
+    }
+
+    /// Whether [`FileSystem::open`] obeys `O_TRUNC` itself; else the tree sets the length.
+    fn truncates_at_open(&self) -> bool {
+        false
     }
 
     /// Opens an inode that is no device.

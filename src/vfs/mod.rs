@@ -181,4 +181,5 @@ mod xattr;
 pub use fs::FileSystem;
 pub use memfs::MemFs;
 pub use mounting::Mounts;
+pub use textfs::ControlFile;
 pub use tree::{Access, Follow, MountLine, NodeLine, Resolution, Unmount, Vfs};

@@ -133,10 +133,10 @@ impl Vfs {
     ///
     /// # Errors
     /// `ENOENT`, `EISDIR`, `EPERM` for what belongs to the machine, `EROFS`.
-    pub fn unlink(&self, _caller: &Caller, parent: Ino, name: &OsStr) -> Result<(), Error> {
+    pub fn unlink(&self, caller: &Caller, parent: Ino, name: &OsStr) -> Result<(), Error> {
         check_own_name(name, Errno::EISDIR, Errno::EISDIR)?;
         let (mount, dir) = self.writable(parent)?;
-        mount.fs.unlink(dir, name)?;
+        mount.fs.unlink_by(caller, dir, name)?;
         self.keep_nodes(&mount);
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Vfs {
     /// itself, `ENOTEMPTY`, `EISDIR`, `ENOTDIR`, `EEXIST`, `ENOENT`, `EROFS`.
     pub fn rename(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         parent: Ino,
         name: &OsStr,
         to_parent: Ino,
@@ -172,7 +172,7 @@ impl Vfs {
         if to_fs != mount.number {
             return Err(Error::plain(Errno::EXDEV));
         }
-        mount.fs.rename(dir, name, to_dir, to_name, mode)?;
+        mount.fs.rename_by(caller, (dir, name), (to_dir, to_name), mode)?;
         self.keep_nodes(&mount);
         Ok(())
     }

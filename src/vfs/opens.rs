@@ -77,7 +77,8 @@ impl Vfs {
                     return Err(Error::plain(Errno::EROFS));
                 }
                 let ops = mount.fs.open(caller, node, flags)?;
-                if kind == FileKind::Regular && flags & O_TRUNC != 0 {
+                let is_done = mount.fs.truncates_at_open();
+                if kind == FileKind::Regular && flags & O_TRUNC != 0 && !is_done {
                     let empty = Change { size: Some(0), ..Change::default() };
                     mount.fs.setattr(caller, node, &empty).inspect_err(|_| ops.release())?;
                 }

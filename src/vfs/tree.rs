@@ -218,8 +218,8 @@ impl Vfs {
     ///
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, `ENAMETOOLONG`, `ESTALE`.
-    pub fn lookup(&self, _caller: &Caller, parent: Ino, name: &OsStr) -> Result<Attr, Error> {
-        Ok(self.remember(self.step(parent, name)?))
+    pub fn lookup(&self, caller: &Caller, parent: Ino, name: &OsStr) -> Result<Attr, Error> {
+        Ok(self.remember(self.step_as(Some(caller), parent, name)?))
     }
 
     /// Gives back `count` references that lookups counted.

@@ -87,6 +87,16 @@ impl Vfs {
 
     /// One step: a name in a directory; over the edge of a mount, either way.
     pub(super) fn step(&self, dir: Ino, name: &OsStr) -> Result<Held, Error> {
+        self.step_as(None, dir, name)
+    }
+
+    /// One step for somebody, to whom a name may mean a file of his own.
+    pub(super) fn step_as(
+        &self,
+        caller: Option<&Caller>,
+        dir: Ino,
+        name: &OsStr,
+    ) -> Result<Held, Error> {
         check_name(name)?;
         let (mut mount, mut node) = self.mounts.of(dir)?;
         if name == "." {
@@ -101,7 +111,10 @@ impl Vfs {
                 (mount, node) = self.mounts.of(covered)?;
             }
         }
-        let attr = mount.fs.lookup(node, name)?;
+        let attr = match caller {
+            Some(caller) => mount.fs.lookup_by(caller, node, name)?,
+            None => mount.fs.lookup(node, name)?,
+        };
         let attr = self.shown(&mount, attr);
         let mut held = Held::new(mount, attr);
         while held.attr.kind == FileKind::Directory

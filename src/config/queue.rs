@@ -1,0 +1,87 @@
+//! `[[queue]]` sections: classes of printers, and what is set of a printer's own queue.
+
+use super::parse::{Section, Written};
+use super::{Complaints, schema};
+use devices::{UnitConfig, Value};
+
+/// A print queue as it is described.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// Its name.
+    pub name: String,
+    /// The printers of a class; none: the queue of the printer of its name.
+    pub members: Vec<String>,
+    /// Longest job, in bytes; `None`: no limit.
+    pub bytes_max: Option<u64>,
+}
+
+/// The queues of a description.
+pub(super) fn queues(
+    sections: &[Section],
+    units: &[UnitConfig],
+    wrong: &mut Complaints,
+) -> Vec<QueueConfig> {
+    let is_printer = |name: &str| units.iter().any(|u| u.driver == "lp" && u.name == name);
+    let mut queues: Vec<QueueConfig> = Vec::new();
+    for section in sections.iter().filter(|section| section.name == "queue") {
+        let Some(name) = section.unit() else {
+            wrong.add(&section.place, "[[queue]] has no name; name = \"laser\" is one");
+            continue;
+        };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) {
+            wrong
+                .add(&section.place, format!("{name:?} is no name of a queue: letters and digits"));
+            continue;
+        }
+        let mut values = schema::values(section.entries.iter(), schema::QUEUE, name, wrong);
+        let members = match values.remove("members") {
+            Some(Value::Text(text)) => {
+                text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
+        };
+        for member in members.iter().filter(|member| !is_printer(member)) {
+            wrong.add(&section.place, format!("queue {name}: there is no printer {member}"));
+        }
+        if members.is_empty() != is_printer(name) {
+            let words = match members.is_empty() {
+                true => format!("queue {name}: no printer of that name, and no members"),
+                false => format!("queue {name}: a printer's own queue has no members"),
+            };
+            wrong.add(&section.place, words);
+        }
+        if queues.iter().any(|queue| queue.name == name) {
+            wrong.add(&section.place, format!("duplicate queue \"{name}\""));
+        }
+        let bytes_max = match values.get("max_size") {
+            Some(Value::Number(bytes)) => Some(*bytes),
+            _ => None,
+        };
+        queues.push(QueueConfig { name: name.to_owned(), members, bytes_max });
+    }
+    queues
+}
+
+/// `[jetdirect]`: the queues named, and their addresses.
+pub(super) fn jetdirect(
+    sections: &[Section],
+    units: &[UnitConfig],
+    queues: &[QueueConfig],
+    wrong: &mut Complaints,
+) -> Vec<(String, String)> {
+    let mut doors = Vec::new();
+    let section = sections.iter().filter(|section| section.name == schema::JETDIRECT);
+    for entry in section.flat_map(|section| &section.entries) {
+        let is_printer = units.iter().any(|unit| unit.driver == "lp" && unit.name == entry.key);
+        let is_queue = is_printer || queues.iter().any(|queue| queue.name == entry.key);
+        match &entry.value {
+            Written::Text(address) | Written::Bare(address) if is_queue => {
+                doors.push((entry.key.clone(), address.clone()));
+            }
+            _ if is_queue => wrong.add(&entry.place, "an address is text: \"127.0.0.1:9100\""),
+            _ => wrong.add(&entry.place, format!("there is no queue \"{}\"", entry.key)),
+        }
+    }
+    doors
+}

@@ -1,0 +1,198 @@
+//! `lpstat`: queues, printers and jobs in System V's words.
+
+use super::{Office, Said};
+use crate::spool::text::{QueueView, ctime};
+use serde_json::Value;
+
+/// `lpstat`.
+#[derive(Debug, Default, clap::Args)]
+#[command(after_help = "Example:\n  spindle lpstat -t")]
+pub struct LpstatArgs {
+    /// All there is to tell
+    #[arg(short = 't')]
+    pub total: bool,
+    /// Whether queues take jobs
+    #[arg(short = 'a')]
+    pub accepting: bool,
+    /// The classes and their printers
+    #[arg(short = 'c')]
+    pub classes: bool,
+    /// The queue that is meant where none is named
+    #[arg(short = 'd')]
+    pub default: bool,
+    /// The names of the queues
+    #[arg(short = 'e')]
+    pub names: bool,
+    /// More about each job
+    #[arg(short = 'l')]
+    pub long: bool,
+    /// The jobs
+    #[arg(short = 'o')]
+    pub jobs: bool,
+    /// What the printers do
+    #[arg(short = 'p')]
+    pub printers: bool,
+    /// Whether the scheduler runs
+    #[arg(short = 'r')]
+    pub running: bool,
+    /// Where the output goes
+    #[arg(short = 'v')]
+    pub devices: bool,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// These queues only
+    pub queues: Vec<String>,
+}
+
+/// What `lpstat` prints.
+///
+/// # Errors
+/// That there is no such queue.
+pub fn lpstat(office: &Office, args: &LpstatArgs) -> Result<Said, String> {
+    let all = office.queues()?;
+    let names = if args.queues.is_empty() { all.clone() } else { args.queues.clone() };
+    if let Some(name) = names.iter().find(|name| !all.contains(name)) {
+        return Err(format!("Invalid destination name in list \"{name}\"."));
+    }
+    let views = names.iter().map(|name| office.view(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut said = Said::default();
+    if args.json {
+        let all: Vec<Value> = views.iter().map(QueueView::json).collect();
+        said.out = format!("{:#}\n", Value::Array(all));
+        return Ok(said);
+    }
+    let is_plain = [
+        args.total,
+        args.accepting,
+        args.classes,
+        args.default,
+        args.names,
+        args.jobs,
+        args.printers,
+        args.running,
+        args.devices,
+    ];
+    let is_plain = !is_plain.contains(&true);
+    let is = |asked: bool| asked || args.total;
+    let text = &mut said.out;
+    if is(args.running) {
+        text.push_str("scheduler is running\n");
+    }
+    if is(args.default) {
+        *text += &format!("system default destination: {}\n", office.queue(None)?);
+    }
+    if args.names {
+        text.extend(names.iter().map(|name| format!("{name}\n")));
+    }
+    type Part = fn(&QueueView) -> String;
+    let parts: [(bool, Part); 4] = [
+        (is(args.classes), class),
+        (is(args.devices), device),
+        (is(args.accepting), accepting),
+        (is(args.printers), printer),
+    ];
+    for (_, part) in parts.iter().filter(|(is_asked, _)| *is_asked) {
+        text.extend(views.iter().map(part));
+    }
+    if is(args.jobs) || is_plain {
+        text.extend(views.iter().map(|view| jobs(view, args.long)));
+    }
+    Ok(said)
+}
+
+fn class(view: &QueueView) -> String {
+    if view.members.is_empty() {
+        return String::new();
+    }
+    let members: String = view.members.iter().map(|name| format!("\t{name}\n")).collect();
+    format!("members of class {}:\n{members}", view.name)
+}
+
+fn device(view: &QueueView) -> String {
+    if view.sink.is_empty() {
+        return String::new();
+    }
+    format!("device for {}: {}\n", view.name, view.sink)
+}
+
+fn accepting(view: &QueueView) -> String {
+    let name = &view.name;
+    if !view.is_disabled {
+        return format!("{name} accepting requests\n");
+    }
+    let why = if view.message.is_empty() { "reason unknown" } else { &view.message };
+    format!("{name} not accepting requests -\n\t{why}\n")
+}
+
+fn printer(view: &QueueView) -> String {
+    let name = &view.name;
+    if !view.members.is_empty() {
+        return String::new();
+    }
+    if view.is_stopped {
+        let why = if view.message.is_empty() { "reason unknown" } else { &view.message };
+        return format!("printer {name} disabled -\n\t{why}\n");
+    }
+    let active = view.jobs.iter().find(|job| job.printer.as_deref() == Some(name));
+    let does = match active {
+        Some(job) => format!("printer {name} now printing {name}-{}.  enabled\n", job.id),
+        None => format!("printer {name} is idle.  enabled\n"),
+    };
+    if view.trouble.is_empty() { does } else { format!("{does}\t{}\n", view.trouble) }
+}
+
+fn jobs(view: &QueueView, is_long: bool) -> String {
+    let mut text = String::new();
+    for job in view.jobs.iter().filter(|job| job.rank != "spooling") {
+        let id = format!("{}-{}", view.name, job.id);
+        text += &format!("{id:<23} {:<13} {:>8}   {}\n", job.owner, job.bytes, ctime(job.time));
+        if is_long {
+            let alert = match job.rank.as_str() {
+                "active" => "job-printing",
+                "held" => "job-hold-until-specified",
+                _ if view.is_stopped => "printer-stopped",
+                _ => "none",
+            };
+            if !view.message.is_empty() {
+                text += &format!("\tStatus: {}\n", view.message);
+            }
+            text += &format!("\tAlerts: {alert}\n\tqueued for {}\n", view.name);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::text::JobView;
+
+    #[test]
+    fn jobs_are_listed_with_real_owners_and_exact_sizes() {
+        let job = JobView {
+            id: 5,
+            owner: "bob".into(),
+            bytes: 1025,
+            time: 1_795_179_759,
+            ..JobView::default()
+        };
+        let view = QueueView { name: "lp0".into(), jobs: vec![job], ..QueueView::default() };
+        let line = "lp0-5                   bob               1025   Fri Nov 20 13:02:39 2026\n";
+        assert_eq!(jobs(&view, false), line);
+    }
+
+    #[test]
+    fn the_reason_of_a_stop_is_not_lost() {
+        let view = QueueView {
+            name: "lp1".into(),
+            is_stopped: true,
+            is_disabled: true,
+            message: "paper jam, technician called".into(),
+            ..QueueView::default()
+        };
+        assert_eq!(printer(&view), "printer lp1 disabled -\n\tpaper jam, technician called\n");
+        let words = "lp1 not accepting requests -\n\tpaper jam, technician called\n";
+        assert_eq!(accepting(&view), words);
+    }
+}

@@ -1,0 +1,333 @@
+//! The commands of a queue's `.ctl`: one a write, as of lpc, lprm, lp.
+//!
+//! `stop start abort disable enable down MESSAGE up hold N.. release N.. top N.. bottom N pri N P
+//! rm N|USER|- ... move N|* QUEUE redo N clean msg MESSAGE submit STAGED KEY=VALUE.. status`
+
+use super::Spool;
+use super::job::PRIORITY_MAX;
+use super::journal::Mark;
+use super::queue::{Core, Flags, Wish};
+use super::view::{user_name, user_number};
+use crate::ctl;
+use crate::error::{Errno, Error};
+use crate::file::{Answer, Caller, Control};
+use crate::sync::Arc;
+use std::ffi::OsStr;
+
+/// Most copies of a job.
+const COPIES_MAX: u32 = 9999;
+
+/// The ear of a queue.
+pub(super) struct QueueControl {
+    pub(super) spool: Arc<Spool>,
+    pub(super) queue: String,
+}
+
+/// What was done: how far the journal is to be durable before it is told, and what is told.
+type Done = Result<(Option<Mark>, String), Error>;
+
+fn wrong(words: impl Into<String>) -> Error {
+    Error::new(Errno::EINVAL, words)
+}
+
+fn number(word: &str) -> Result<u64, Error> {
+    word.parse().map_err(|_| wrong(format!("{}: no number of a job", ctl::shown(word))))
+}
+
+impl Control for QueueControl {
+    fn run(&self, caller: &Caller, line: &str) -> Result<Answer<String>, Error> {
+        let words = ctl::split(line)?;
+        let Some((verb, words)) = words.split_first() else {
+            return Err(wrong("an empty command"));
+        };
+        let (mark, text) = self.obey(caller, verb, words)?;
+        self.spool.ring();
+        let Some(mark) = mark else { return Ok(Answer::Now(text)) };
+        let spool = Arc::clone(&self.spool);
+        Ok(Answer::Later(Box::new(move |_| {
+            spool.journal.sync(mark)?;
+            Ok(text)
+        })))
+    }
+}
+
+impl QueueControl {
+    fn obey(&self, caller: &Caller, verb: &str, words: &[String]) -> Done {
+        const OPERATORS: [&str; 12] = [
+            "stop",
+            "start",
+            "abort",
+            "disable",
+            "enable",
+            "down",
+            "up",
+            "top",
+            "bottom",
+            "msg",
+            "holdall",
+            "noholdall",
+        ];
+        if OPERATORS.contains(&verb) && !self.spool.is_operator(caller) {
+            return Err(Error::new(Errno::EPERM, format!("{verb}: Privileged command")));
+        }
+        match verb {
+            "status" => Ok((None, self.spool.view(&self.queue).lpc())),
+            "rm" => self.remove(caller, words),
+            "submit" => self.submit(caller, words),
+            "hold" | "release" => {
+                self.each(caller, words, |spool, core, id| spool.hold(core, id, verb == "hold"))
+            }
+            "top" | "bottom" => self.reorder(verb, words),
+            "pri" => self.prioritise(caller, words),
+            "move" => self.move_jobs(caller, words),
+            "redo" => self.redo(caller, words),
+            "clean" => Ok((None, format!("{}:\n", self.queue))),
+            _ => self.flag(verb, words),
+        }
+    }
+
+    /// What is said of the whole queue.
+    fn flag(&self, verb: &str, words: &[String]) -> Done {
+        let said = words.join(" ");
+        let (change, answer): (fn(&mut Flags, String), &str) = match verb {
+            "stop" => (|flags, _| flags.is_stopped = true, "\tprinting disabled\n"),
+            "abort" => (|flags, _| flags.is_stopped = true, "\tprinting disabled\n"),
+            "start" => {
+                (|flags, _| flags.is_stopped = false, "\tprinting enabled\n\tdaemon started\n")
+            }
+            "disable" => (|flags, _| flags.is_disabled = true, "\tqueuing disabled\n"),
+            "enable" => (|flags, _| flags.is_disabled = false, "\tqueuing enabled\n"),
+            "down" => (
+                |flags, said| {
+                    (flags.is_stopped, flags.is_disabled, flags.message) = (true, true, said);
+                },
+                "\tprinter and queuing disabled\n",
+            ),
+            "up" => (
+                |flags, _| {
+                    let holds_all = flags.holds_all;
+                    *flags = Flags { holds_all, ..Flags::default() };
+                },
+                "\tprinting enabled\n\tdaemon started\n",
+            ),
+            "msg" => (|flags, said| flags.message = said, ""),
+            "holdall" => (|flags, _| flags.holds_all = true, "\tnew jobs are held\n"),
+            "noholdall" => (|flags, _| flags.holds_all = false, "\tnew jobs are not held\n"),
+            _ => {
+                const VERBS: [&str; 18] = [
+                    "stop", "start", "abort", "disable", "enable", "down", "up", "hold", "release",
+                    "top", "bottom", "pri", "rm", "move", "redo", "msg", "status", "submit",
+                ];
+                let near = crate::words::closest(verb, VERBS);
+                let near = near.map_or(String::new(), |near| format!(" (did you mean {near}?)"));
+                return Err(wrong(format!("no such command: {}{near}", ctl::shown(verb))));
+            }
+        };
+        let takes_words = matches!(verb, "down" | "msg");
+        if !words.is_empty() && !takes_words {
+            return Err(wrong(format!("{verb}: takes no words")));
+        }
+        let mut core = self.spool.core.lock();
+        let mark = self.spool.set_flags(&mut core, &self.queue, |flags| change(flags, said))?;
+        let mut text = format!("{}:\n{answer}", self.queue);
+        if verb == "abort" {
+            text += &match self.spool.abort(&mut core, &self.queue) {
+                Some(id) => format!("\tjob {id} goes back to the queue\n"),
+                None => "\tno daemon to abort\n".into(),
+            };
+        }
+        Ok((Some(mark), text))
+    }
+
+    /// Does the same to each of the jobs named; all of them must be the caller's.
+    fn each(
+        &self,
+        caller: &Caller,
+        words: &[String],
+        act: impl Fn(&Spool, &mut Core, u64) -> Result<Mark, Error>,
+    ) -> Done {
+        let ids = words.iter().map(|word| number(word)).collect::<Result<Vec<_>, _>>()?;
+        if ids.is_empty() {
+            return Err(wrong("which job? Its number is wanted"));
+        }
+        let mut core = self.spool.core.lock();
+        for id in &ids {
+            let job = self.spool.job_in(&core, &self.queue, *id)?;
+            self.spool.check_owner(caller, job)?;
+        }
+        let mut mark = None;
+        for id in ids {
+            mark = Some(act(&self.spool, &mut core, id)?);
+        }
+        Ok((mark, String::new()))
+    }
+
+    fn reorder(&self, verb: &str, words: &[String]) -> Done {
+        let mut core = self.spool.core.lock();
+        let mut ids = Vec::new();
+        for word in words {
+            let found: Vec<u64> = match word.parse::<u64>() {
+                Ok(id) => self.spool.job_in(&core, &self.queue, id).map(|job| vec![job.id])?,
+                Err(_) => {
+                    let uid = user_number(word);
+                    let all = core.ranked(&self.queue);
+                    let own = all.iter().filter(|job| Some(job.uid) == uid || job.agent == *word);
+                    own.map(|job| job.id).collect()
+                }
+            };
+            ids.extend(found);
+        }
+        if ids.is_empty() {
+            return Err(Error::new(
+                Errno::ENOENT,
+                format!("{}:\n\tqueue order unchanged", self.queue),
+            ));
+        }
+        let mut mark = None;
+        if verb == "top" {
+            mark = Some(self.spool.to_top(&mut core, &ids)?);
+        } else {
+            for id in &ids {
+                mark = Some(self.spool.to_bottom(&mut core, *id)?);
+            }
+        }
+        let mut text = format!("{}:\n", self.queue);
+        for job in ids.iter().filter_map(|id| core.jobs.get(id)) {
+            text += &format!("\tmoved {}\n", job.file_name().to_string_lossy());
+        }
+        Ok((mark, text))
+    }
+
+    fn prioritise(&self, caller: &Caller, words: &[String]) -> Done {
+        let [id, priority] = words else { return Err(wrong("pri: the form is: pri N PRIORITY")) };
+        let priority = priority.parse::<u8>().map_err(|_| {
+            wrong(format!("{}: 1 to {PRIORITY_MAX} are right", ctl::shown(priority)))
+        })?;
+        self.each(caller, std::slice::from_ref(id), |spool, core, id| {
+            spool.prioritise(core, caller, id, priority)
+        })
+    }
+
+    /// `rm` of numbers, users, `-` for all of one's own; without words the active job.
+    fn remove(&self, caller: &Caller, words: &[String]) -> Done {
+        let mut core = self.spool.core.lock();
+        let all: Vec<u64> = core
+            .queues
+            .get(&self.queue)
+            .map_or_else(Vec::new, |queue| queue.ids.iter().copied().collect());
+        let mut ids = Vec::new();
+        if words.is_empty() {
+            let active =
+                core.ranked(&self.queue).first().filter(|job| job.active.is_some()).map(|j| j.id);
+            ids.push(active.ok_or_else(|| Error::new(Errno::ENOENT, "no job is being printed"))?);
+        }
+        for word in words {
+            let is_meant = |id: &u64| {
+                let Some(job) = core.jobs.get(id) else { return false };
+                let is_own = job.uid == caller.uid && job.agent.is_empty();
+                match word.as_str() {
+                    "-" => is_own || self.spool.is_operator(caller),
+                    name => {
+                        job.agent == name
+                            || (job.agent.is_empty() && Some(job.uid) == user_number(name))
+                    }
+                }
+            };
+            match word.parse::<u64>() {
+                Ok(id) => ids.push(self.spool.job_in(&core, &self.queue, id)?.id),
+                Err(_) => ids.extend(all.iter().copied().filter(is_meant)),
+            }
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        for id in &ids {
+            if let Some(job) = core.jobs.get(id) {
+                self.spool.check_owner(caller, job)?;
+            }
+        }
+        let (mut mark, mut text, by) = (None, String::new(), user_name(caller.uid));
+        for id in ids {
+            let (name, at) = self.spool.remove(&mut core, id, &by)?;
+            mark = Some(at);
+            text += &format!("{name} dequeued\n");
+        }
+        Ok((mark, text))
+    }
+
+    fn move_jobs(&self, caller: &Caller, words: &[String]) -> Done {
+        let [which, to] = words else { return Err(wrong("move: the form is: move N|* QUEUE")) };
+        let words = if which == "*" {
+            let core = self.spool.core.lock();
+            let idle = core.ranked(&self.queue).into_iter().filter(|job| job.active.is_none());
+            idle.map(|job| job.id.to_string()).collect()
+        } else {
+            vec![which.clone()]
+        };
+        if words.is_empty() {
+            return Ok((None, String::new()));
+        }
+        self.each(caller, &words, |spool, core, id| spool.move_job(core, id, to, None))
+    }
+
+    /// Prints the active job from its beginning again.
+    fn redo(&self, caller: &Caller, words: &[String]) -> Done {
+        let [id] = words else { return Err(wrong("redo: the form is: redo N")) };
+        let id = number(id)?;
+        let mut core = self.spool.core.lock();
+        let job = self.spool.job_in(&core, &self.queue, id)?;
+        self.spool.check_owner(caller, job)?;
+        if job.active.is_none() {
+            return Err(wrong(format!("job {id} is not being printed")));
+        }
+        core.wishes.insert(id, Wish::Requeue);
+        Ok((None, String::new()))
+    }
+
+    /// `submit .STAGED [name=N] [copies=N] [priority=N] [hold=1] [file=BYTES:NAME]..`
+    fn submit(&self, caller: &Caller, words: &[String]) -> Done {
+        let Some((staged, options)) = words.split_first() else {
+            return Err(wrong("submit: which staged file?"));
+        };
+        let mut core = self.spool.core.lock();
+        let id = core.named(&self.queue, caller.uid, OsStr::new(staged));
+        let id = id.ok_or_else(|| {
+            Error::new(Errno::ENOENT, format!("submit: no staged file {}", ctl::shown(staged)))
+        })?;
+        let mut job = core.jobs.get(&id).ok_or_else(|| super::no_job(id))?.clone();
+        if job.uid != caller.uid {
+            return Err(Error::plain(Errno::EPERM));
+        }
+        let mut name = String::new();
+        for option in options {
+            let bad = || wrong(format!("submit: {} is wrong", ctl::shown(option)));
+            let (key, value) = option.split_once('=').ok_or_else(bad)?;
+            match key {
+                "name" => value.replace('/', "_").trim_start_matches('.').clone_into(&mut name),
+                "copies" => job.copies = value.parse().map_err(|_| bad())?,
+                "priority" => job.priority = value.parse().map_err(|_| bad())?,
+                "hold" => job.is_held = value == "1",
+                "file" => {
+                    let (bytes, name) = value.split_once(':').ok_or_else(bad)?;
+                    job.files.push((name.to_owned(), bytes.parse().map_err(|_| bad())?));
+                }
+                _ => return Err(bad()),
+            }
+        }
+        if !(1..=COPIES_MAX).contains(&job.copies) {
+            return Err(wrong(format!("copies: 1 to {COPIES_MAX} are right")));
+        }
+        if !(1..=PRIORITY_MAX).contains(&job.priority) {
+            return Err(wrong(format!("priority: 1 to {PRIORITY_MAX} are right")));
+        }
+        if job.priority > super::job::PRIORITY && !self.spool.is_operator(caller) {
+            return Err(Error::new(Errno::EPERM, "only the operator raises a priority"));
+        }
+        let (copies, priority, is_held, files) = (job.copies, job.priority, job.is_held, job.files);
+        self.spool.change(&mut core, id, |job| {
+            (job.copies, job.priority, job.is_held, job.files) = (copies, priority, is_held, files);
+        })?;
+        let name = OsStr::new(&name);
+        let mark = self.spool.submit_staged(&mut core, id, &self.queue, name)?;
+        Ok((Some(mark), format!("{id}\n")))
+    }
+}

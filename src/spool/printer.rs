@@ -1,0 +1,354 @@
+//! The thread that prints: one for each printer, one job at a time.
+//!
+//! 1. While its queue is started it has the printer for itself; stopped and idle, it lets go of it.
+//! 2. A job that cannot be printed is tried again, ever later, until somebody removes it: no
+//!    trouble of a printer stops a queue or loses a job.
+//! 3. A job is over when all of it is on paper and the journal says so, in that order.
+
+use super::queue::{Record, Wish};
+use super::{PrinterUnit, Spool};
+use crate::error::Error;
+use crate::sync::{Arc, Mutex};
+use devices::lp::{commands, conditions};
+use devices::{CharDevice, Clock, Interrupt, IoError, Ioctl, WaitQueue};
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+
+/// Bytes read of a job at a time.
+const PIECE_BYTES: usize = 256 << 10;
+/// First and longest wait before another try.
+const TRY_NANOS: u64 = 250_000_000;
+const TRY_NANOS_MAX: u64 = 30_000_000_000;
+
+/// A printer and its thread.
+pub(super) struct Printer {
+    pub(super) name: String,
+    pub(super) sink: String,
+    unit: Arc<dyn CharDevice>,
+    bell: Arc<WaitQueue>,
+    away: Interrupt,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Why the last try failed.
+    failed: Mutex<String>,
+}
+
+/// Why the printing of a job ended before its end.
+enum Cut {
+    /// Somebody wished it.
+    Wish(Wish),
+    /// The printer could not; the job begins anew.
+    Trouble(String),
+    /// The machine is switched off.
+    Away,
+}
+
+impl Printer {
+    pub(super) fn new(unit: PrinterUnit) -> Arc<Printer> {
+        let PrinterUnit { name, unit, sink } = unit;
+        let bell: Arc<WaitQueue> = Arc::default();
+        if let Some(waits) = unit.waits() {
+            let listener = Arc::downgrade(&bell);
+            waits.listen(Arc::new(move || {
+                let bell = listener.upgrade();
+                if let Some(bell) = &bell {
+                    bell.ring();
+                }
+                bell.is_some()
+            }));
+        }
+        let (away, thread, failed) = (Interrupt::default(), Mutex::default(), Mutex::default());
+        Arc::new(Printer { name, sink, unit, bell, away, thread, failed })
+    }
+
+    pub(super) fn start(self: &Arc<Self>, spool: &Arc<Spool>) -> std::io::Result<()> {
+        // Weak: the spool has its printers.
+        let (me, spool) = (Arc::clone(self), Arc::downgrade(spool));
+        let thread = std::thread::Builder::new().name(format!("spool-{}", self.name));
+        let handle = thread.spawn(move || {
+            if let Some(spool) = spool.upgrade() {
+                me.run(&spool);
+            }
+        })?;
+        *self.thread.lock() = Some(handle);
+        Ok(())
+    }
+
+    pub(super) fn ring(&self) {
+        self.bell.ring();
+    }
+
+    pub(super) fn call_away(&self) {
+        self.away.raise();
+        self.bell.ring();
+    }
+
+    pub(super) fn join(&self) {
+        let thread = self.thread.lock().take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            log::error!(target: "spool", "the thread of {} panicked", self.name);
+        }
+    }
+
+    /// What hinders it, in words; empty when nothing does.
+    pub(super) fn trouble(&self) -> String {
+        let mut output = [0];
+        let mut call = Ioctl { cmd: commands::CONDITIONS, input: &[], output: &mut output };
+        let bits = match self.unit.ioctl(&mut call) {
+            Ok(()) => output[0],
+            Err(error) => return error.to_string(),
+        };
+        let words = conditions(bits);
+        if words.is_empty() { self.failed.lock().clone() } else { words }
+    }
+
+    fn ioctl(&self, cmd: u32, input: &[u8]) -> Result<u64, IoError> {
+        let mut output = [0; 8];
+        self.unit.ioctl(&mut Ioctl { cmd, input, output: &mut output })?;
+        Ok(u64::from_le_bytes(output))
+    }
+
+    /// Waits, turning the crank, until `done` says so. `false`: called away.
+    fn wait(&self, spool: &Spool, done: impl FnMut() -> bool) -> bool {
+        spool.engine.wait(&self.bell, Some(&self.away), done).is_ok()
+    }
+
+    fn run(&self, spool: &Spool) {
+        let (mut is_open, mut pause) = (false, TRY_NANOS);
+        loop {
+            let is_stopped = || {
+                let core = spool.core.lock();
+                core.queues.get(&self.name).is_none_or(|queue| queue.flags.is_stopped)
+            };
+            let has_job = || spool.core.lock().next_for(&self.name).is_some();
+            if is_stopped() == is_open {
+                if is_open {
+                    self.unit.close();
+                    is_open = false;
+                } else if let Err(error) = self.unit.open() {
+                    // Somebody prints past us; he will be through some time.
+                    *self.failed.lock() = error.to_string();
+                    if !self.pause(spool, &mut pause, None) {
+                        return;
+                    }
+                    continue;
+                } else {
+                    self.failed.lock().clear();
+                    is_open = true;
+                }
+                continue;
+            }
+            if !self.wait(spool, || is_stopped() == is_open || (is_open && has_job())) {
+                break;
+            }
+            if is_stopped() == is_open {
+                continue;
+            }
+            match self.take(spool) {
+                Some((id, path)) => {
+                    if !self.serve(spool, id, &path, &mut pause) {
+                        break;
+                    }
+                }
+                None => continue, // another printer was faster
+            }
+        }
+        if is_open {
+            self.unit.close();
+        }
+    }
+
+    /// Makes the next job ours.
+    fn take(&self, spool: &Spool) -> Option<(u64, PathBuf)> {
+        let mut core = spool.core.lock();
+        let mut job = core.next_for(&self.name)?.clone();
+        job.active = Some(self.name.clone());
+        let found = (job.id, spool.data(&job.queue, job.id));
+        let record = Record::Job(Box::new(job));
+        if let Err(error) = spool.commit(&mut core, std::slice::from_ref(&record)) {
+            // Should we die now, it is printed again all the same, though perhaps not first.
+            log::warn!(target: "spool", "{error}");
+            core.apply(&record);
+        }
+        core.wishes.remove(&found.0);
+        Some(found)
+    }
+
+    /// Prints a job and puts it where it belongs then. `false`: called away.
+    fn serve(&self, spool: &Spool, id: u64, path: &PathBuf, pause: &mut u64) -> bool {
+        let outcome = self.print(spool, id, path);
+        if let Ok(()) = outcome {
+            self.failed.lock().clear();
+            *pause = TRY_NANOS;
+            while let Err(error) = spool.printed(id, &self.name) {
+                // It must not be printed again: nothing else is until this is written down.
+                *self.failed.lock() = error.to_string();
+                if !self.pause(spool, pause, None) {
+                    return false;
+                }
+            }
+            self.failed.lock().clear();
+            spool.core.lock().wishes.remove(&id);
+            return true;
+        }
+        let wish = match outcome {
+            Err(Cut::Away) => {
+                let _ = self.ioctl(commands::RESET, &[]); // it is switched off with us
+                return false;
+            }
+            Err(Cut::Wish(wish)) => {
+                self.eject(spool);
+                wish
+            }
+            Err(Cut::Trouble(why)) => {
+                log::warn!(target: "spool", "{}: job {id}: {why}", self.name);
+                let _ = self.ioctl(commands::RESET, &[]); // what it says does not matter
+                let _ = self.ioctl(commands::END, b"cut");
+                *self.failed.lock() = why;
+                if !self.pause(spool, pause, Some(id)) {
+                    return false;
+                }
+                Wish::Requeue
+            }
+            Ok(()) => return true,
+        };
+        let mut core = spool.core.lock();
+        core.wishes.remove(&id);
+        if wish == Wish::Requeue && core.jobs.contains_key(&id) {
+            let front = core.front - 1;
+            let back = spool.change(&mut core, id, |job| {
+                (job.active, job.front, job.restarts) = (None, front, job.restarts + 1);
+            });
+            if let Err(error) = back {
+                log::error!(target: "spool", "job {id}: {error}");
+            }
+        }
+        drop(core);
+        spool.ring();
+        true
+    }
+
+    /// Waits before another try, ever longer; a wish, or a hand at the queue, ends it.
+    fn pause(&self, spool: &Spool, pause: &mut u64, id: Option<u64>) -> bool {
+        let until = spool.engine.now().after(*pause);
+        let bell = Arc::clone(&self.bell);
+        let event = spool.engine.after(*pause, move || bell.ring());
+        *pause = (*pause * 2).min(TRY_NANOS_MAX);
+        let is_over = || {
+            let is_wished = id.is_some_and(|id| {
+                let core = spool.core.lock();
+                core.wishes.contains_key(&id) || !core.jobs.contains_key(&id)
+            });
+            is_wished || spool.engine.now() >= until
+        };
+        let went_on = self.wait(spool, is_over);
+        spool.engine.cancel(event);
+        went_on
+    }
+
+    /// Waits for the end of what is under way; how much of it is on paper.
+    fn outcome(&self, spool: &Spool, id: Option<u64>) -> Result<u64, Cut> {
+        let mut outcome = Err(IoError::WouldBlock);
+        let mut wish = None;
+        let went_on = self.wait(spool, || {
+            if let Some(id) = id {
+                wish = spool.core.lock().wishes.get(&id).copied();
+            }
+            outcome = self.ioctl(commands::OUTCOME, &[]);
+            wish.is_some() || outcome != Err(IoError::WouldBlock)
+        });
+        match (went_on, wish) {
+            (false, _) => Err(Cut::Away),
+            (_, Some(wish)) => Err(Cut::Wish(wish)),
+            _ => outcome.map_err(|error| Cut::Trouble(error.to_string())),
+        }
+    }
+
+    fn print(&self, spool: &Spool, id: u64, path: &PathBuf) -> Result<(), Cut> {
+        let told = |error: std::io::Error| Cut::Trouble(format!("{}: {error}", path.display()));
+        let (name, copies) = {
+            let core = spool.core.lock();
+            let job = core.jobs.get(&id).ok_or(Cut::Wish(Wish::Drop))?;
+            (format!("{id} {}", job.title()), job.copies)
+        };
+        let ended = |error: IoError| Cut::Trouble(error.to_string());
+        self.ioctl(commands::BEGIN, name.as_bytes()).map_err(ended)?;
+        self.outcome(spool, Some(id))?;
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        for _ in 0..copies {
+            let mut file = File::open(path).map_err(told)?;
+            loop {
+                piece.clear();
+                let limit = PIECE_BYTES as u64;
+                file.by_ref().take(limit).read_to_end(&mut piece).map_err(told)?;
+                if piece.is_empty() {
+                    break;
+                }
+                self.put(spool, id, &piece)?;
+            }
+        }
+        self.ioctl(commands::END, &[]).map_err(ended)?;
+        self.outcome(spool, None)?;
+        Ok(())
+    }
+
+    /// Has a piece printed, to its last byte. Where there is no room for it, the rest waits.
+    fn put(&self, spool: &Spool, id: u64, piece: &[u8]) -> Result<(), Cut> {
+        let (mut rest, mut pause) = (piece, TRY_NANOS);
+        while !rest.is_empty() {
+            let taken = self.unit.write(0, rest).map_err(|e| Cut::Trouble(e.to_string()))?;
+            let mut done = [0; 8];
+            let outcome = self.outcome(spool, Some(id));
+            let mut call = Ioctl { cmd: commands::OUTCOME, input: &[], output: &mut done };
+            // How much is on paper it tells also when it could not do more.
+            let is_told = self.unit.ioctl(&mut call).is_ok();
+            match outcome {
+                Ok(_) => {
+                    rest = &rest[taken..];
+                    pause = TRY_NANOS;
+                    self.failed.lock().clear();
+                }
+                Err(Cut::Trouble(why)) if why == IoError::NoSpace.to_string() && is_told => {
+                    let done = usize::try_from(u64::from_le_bytes(done)).unwrap_or(0);
+                    rest = &rest[done.min(taken)..];
+                    *self.failed.lock() = "no room for its output on the host".into();
+                    if !self.pause(spool, &mut pause, Some(id)) {
+                        return Err(Cut::Away);
+                    }
+                    let wish = spool.core.lock().wishes.get(&id).copied();
+                    if let Some(wish) = wish {
+                        return Err(Cut::Wish(wish));
+                    }
+                }
+                Err(cut) => return Err(cut),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a job that was cut short, on a page of its own.
+    fn eject(&self, spool: &Spool) {
+        let step = || -> Result<(), Cut> {
+            let told = |error: IoError| Cut::Trouble(error.to_string());
+            self.ioctl(commands::RESET, &[]).map_err(told)?;
+            if self.trouble().is_empty() {
+                self.unit.write(0, b"\x0c").map_err(told)?;
+                self.outcome(spool, None)?;
+            }
+            self.ioctl(commands::END, b"cut").map_err(told)?;
+            self.outcome(spool, None)?;
+            Ok(())
+        };
+        if let Err(Cut::Trouble(why)) = step() {
+            log::warn!(target: "spool", "{}: {why}", self.name);
+        }
+    }
+}
+
+/// What went wrong, for the log.
+impl From<Error> for Cut {
+    fn from(error: Error) -> Cut {
+        Cut::Trouble(error.to_string())
+    }
+}

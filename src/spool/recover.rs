@@ -1,0 +1,108 @@
+//! What is done at a start: the journal and the files of jobs are made to agree.
+
+use super::job::{Job, Phase};
+use super::queue::Record;
+use super::{Spool, journal, now};
+use crate::error::Error;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+impl Spool {
+    /// Queues what a close had made durable, drops what nobody finished, puts what was being
+    /// printed in front, and removes files that are no job's.
+    pub(super) fn recover(&self) -> Result<(), Error> {
+        self.sweep();
+        let mut files = self.files()?;
+        let mut core = self.core.lock();
+        let mut records = Vec::new();
+        let (mut front, mut seq) = (core.front, core.next_seq.max(1));
+        let (mut lost, mut dropped) = (Vec::new(), Vec::new());
+        let mut interrupted: Vec<&Job> = Vec::new();
+        for job in core.jobs.values() {
+            let file = files.remove(&job.id);
+            match (job.phase, &file) {
+                (Phase::Spooling { flushed: Some(bytes) }, Some((_, len))) if bytes == *len => {
+                    let mut job = job.clone();
+                    (job.phase, job.seq, job.size) = (Phase::Queued, seq, *len);
+                    seq += 1;
+                    records.push(Record::Job(Box::new(job)));
+                }
+                (Phase::Spooling { .. }, _) => {
+                    records.push(Record::Gone(job.id));
+                    dropped.extend(file.map(|(path, _)| path));
+                    continue;
+                }
+                (_, None) => {
+                    records.push(Record::Gone(job.id));
+                    lost.push((job.queue.clone(), format!("job {}: its file is lost", job.id)));
+                    continue;
+                }
+                _ if job.active.is_some() => interrupted.push(job),
+                _ => {}
+            }
+            // A move is in the journal before the file is moved.
+            if let Some((path, _)) = file
+                && path != self.data(&job.queue, job.id)
+            {
+                self.queue_dir(&job.queue)?;
+                let to = self.data(&job.queue, job.id);
+                std::fs::rename(&path, &to).map_err(|error| journal::host(&to, &error))?;
+            }
+        }
+        interrupted.sort_by_key(|job| std::cmp::Reverse(job.place()));
+        for job in interrupted {
+            let mut job = job.clone();
+            front -= 1;
+            (job.active, job.front, job.restarts) = (None, front, job.restarts + 1);
+            records.push(Record::Job(Box::new(job)));
+        }
+        if !records.is_empty() {
+            let mark = self.commit(&mut core, &records)?;
+            self.journal.sync(mark)?;
+        }
+        core.next_seq = core.next_seq.max(seq);
+        for (queue, words) in lost {
+            core.note(&queue, format!("{} {words}", now()));
+        }
+        let jobs = core.jobs.len();
+        drop(core);
+        dropped.extend(files.into_values().map(|(path, _)| path));
+        for path in dropped {
+            self.discard(&path);
+        }
+        log::info!(target: "spool", "{jobs} jobs are in the spool");
+        self.tidy();
+        Ok(())
+    }
+
+    /// Takes away what connections of the last run have left.
+    fn sweep(&self) {
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        for entry in
+            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(".incoming-"))
+        {
+            if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                log::warn!(target: "spool", "{}: {error}", entry.path().display());
+            }
+        }
+    }
+
+    /// The files of jobs that there are, with their lengths.
+    fn files(&self) -> Result<BTreeMap<u64, (PathBuf, u64)>, Error> {
+        let queues: Vec<String> = self.core.lock().queues.keys().cloned().collect();
+        let mut files = BTreeMap::new();
+        for queue in queues {
+            let dir = self.queue_dir(&queue)?;
+            let told = |error: std::io::Error| journal::host(&dir, &error);
+            for entry in std::fs::read_dir(&dir).map_err(told)? {
+                let entry = entry.map_err(told)?;
+                let id = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+                if let Some(id) = id {
+                    let len = entry.metadata().map_err(told)?.len();
+                    files.insert(id, (entry.path(), len));
+                }
+            }
+        }
+        Ok(files)
+    }
+}

@@ -1,0 +1,363 @@
+//! The spool without a mount and without printers: what it keeps, and what a crash leaves.
+
+use super::control::QueueControl;
+use super::job::{Job, Phase};
+use super::journal::Journal;
+use super::queue::Record;
+use super::*;
+use crate::file::{Answer, Call, Control, FileOps};
+use crate::vfs::fs::{FileSystem, Local, O_RDONLY, O_TRUNC};
+use crate::vfs::{Change, RenameMode};
+use devices::engine::Time;
+use devices::{Clock, Interrupt};
+use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
+
+const ALICE: Caller = Caller { pid: 0, uid: 4001, gid: 1 };
+const BOB: Caller = Caller { pid: 0, uid: 4002, gid: 1 };
+const ROOT: Caller = Caller { pid: 0, uid: 0, gid: 0 };
+const O_WRONLY: i32 = 1;
+
+fn open(dir: &Path) -> Arc<Spool> {
+    let queue = |name: &str| QueueSettings { name: name.into(), ..QueueSettings::default() };
+    Spool::open(Settings {
+        dir: dir.to_owned(),
+        owner: (0, 0),
+        queues: vec![queue("lp0"), queue("lp1")],
+        printers: Vec::new(),
+        engine: Engine::new(Time::Simulated),
+    })
+    .unwrap()
+}
+
+fn finish<T>(answer: Result<Answer<T>, Error>) -> Result<T, Error> {
+    match answer? {
+        Answer::Now(value) => Ok(value),
+        Answer::Later(rest) => rest(&Interrupt::default()),
+    }
+}
+
+fn call(caller: Caller) -> Call {
+    Call { caller, flags: 0, id: 1 }
+}
+
+/// Submits `text` as a user would.
+fn submit(spool: &Arc<Spool>, who: Caller, queue: &str, text: &str) -> u64 {
+    let writer = spool.open_device(queue, &who, O_WRONLY).unwrap();
+    finish(writer.write(&call(who), 0, text.as_bytes())).unwrap();
+    finish(writer.flush(&call(who))).unwrap();
+    writer.release();
+    spool.core.lock().next_id - 1
+}
+
+fn ctl(spool: &Arc<Spool>, who: Caller, queue: &str, line: &str) -> Result<String, Error> {
+    let control = QueueControl { spool: Arc::clone(spool), queue: queue.into() };
+    finish(control.run(&who, line))
+}
+
+/// All that must come back: the jobs in their order, the flags, the next number.
+fn state(spool: &Spool) -> String {
+    let core = spool.core.lock();
+    let mut text = format!("next {}\n", core.next_id);
+    for (name, queue) in &core.queues {
+        text += &format!("{name} {:?}\n", queue.flags);
+        for job in core.ranked(name) {
+            let bytes = std::fs::read_to_string(spool.data(name, job.id)).unwrap_or_default();
+            text += &format!("{} {} {} {} {bytes}\n", job.id, job.uid, job.priority, job.is_held);
+        }
+    }
+    text
+}
+
+fn copy(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    let (from, into) = (from.join("."), to.path());
+    let done = std::process::Command::new("cp").arg("-a").arg(from).arg(into).status();
+    assert!(done.unwrap().success());
+    to
+}
+
+type Step = fn(&Arc<Spool>);
+
+const STEPS: &[Step] = &[
+    |spool| assert_eq!(submit(spool, ALICE, "lp0", "one"), 1),
+    |spool| assert_eq!(submit(spool, BOB, "lp0", "two"), 2),
+    |spool| assert_eq!(submit(spool, ALICE, "lp0", "three"), 3),
+    |spool| drop(ctl(spool, ALICE, "lp0", "hold 3").unwrap()),
+    |spool| drop(ctl(spool, ROOT, "lp0", "pri 2 80").unwrap()),
+    |spool| drop(ctl(spool, ROOT, "lp0", "top 3").unwrap()),
+    |spool| drop(ctl(spool, ROOT, "lp0", "down paper jam, called").unwrap()),
+    |spool| drop(ctl(spool, ALICE, "lp0", "move 1 lp1").unwrap()),
+    |spool| assert_eq!(submit(spool, BOB, "lp1", "four"), 4),
+    |spool| drop(ctl(spool, BOB, "lp0", "rm 2").unwrap()),
+    |spool| drop(ctl(spool, ALICE, "lp0", "release 3").unwrap()),
+    |spool| drop(ctl(spool, ROOT, "lp0", "up").unwrap()),
+    |spool| drop(ctl(spool, ROOT, "lp1", "bottom 1").unwrap()),
+];
+
+#[test]
+fn whatever_was_answered_is_there_after_a_crash_at_any_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    for (number, step) in STEPS.iter().enumerate() {
+        let before = copy(dir.path());
+        let old = std::fs::read(before.path().join("journal")).unwrap();
+        step(&spool);
+        let crashed = copy(dir.path());
+        let again = open(crashed.path());
+        assert_eq!(state(&again), state(&spool), "after step {number}");
+        drop(again);
+        // Torn anywhere within what this step wrote: never a panic, and never more than it did.
+        let new = std::fs::read(dir.path().join("journal")).unwrap();
+        for cut in (old.len()..new.len()).step_by(23) {
+            let torn = copy(crashed.path());
+            std::fs::write(torn.path().join("journal"), &new[..cut]).unwrap();
+            let again = open(torn.path());
+            let ids: Vec<u64> = again.core.lock().jobs.keys().copied().collect();
+            assert!(ids.iter().all(|id| *id <= 4), "step {number} cut {cut}: {ids:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_close_made_durable_is_queued_and_what_it_did_not_is_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let writers: Vec<_> =
+        (0..3).map(|_| spool.open_device("lp0", &ALICE, O_WRONLY).unwrap()).collect();
+    for writer in &writers {
+        finish(writer.write(&call(ALICE), 0, b"text")).unwrap();
+    }
+    finish(writers[0].flush(&call(ALICE))).unwrap();
+    finish(writers[1].flush(&call(ALICE))).unwrap();
+    finish(writers[1].write(&call(ALICE), 0, b"more")).unwrap();
+    let crashed = copy(dir.path());
+    let again = open(crashed.path());
+    let ids: Vec<u64> = again.core.lock().ranked("lp0").iter().map(|job| job.id).collect();
+    assert_eq!(ids, [1], "the flushed one; not the one that grew, nor the one still open");
+    assert_eq!(std::fs::read_dir(crashed.path().join("lp0")).unwrap().count(), 1, "no orphans");
+    assert_eq!(submit(&again, ALICE, "lp0", "x"), 4, "numbers go on");
+}
+
+#[test]
+fn what_was_printed_goes_first_and_whole_and_what_is_done_never_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    for text in ["a", "b", "c", "d"] {
+        submit(&spool, ALICE, "lp0", text);
+    }
+    let active = |id: u64| {
+        let mut core = spool.core.lock();
+        spool.change(&mut core, id, |job| job.active = Some("lp0".into())).unwrap();
+    };
+    active(1);
+    spool.printed(1, "lp0").unwrap();
+    active(3);
+    let crashed = copy(dir.path());
+    let again = open(crashed.path());
+    let core = again.core.lock();
+    let ids: Vec<u64> = core.ranked("lp0").iter().map(|job| job.id).collect();
+    assert_eq!(ids, [3, 2, 4]);
+    assert_eq!((core.jobs[&3].restarts, &core.jobs[&3].active), (1, &None));
+}
+
+#[test]
+fn a_flush_before_the_first_write_queues_nothing_and_an_empty_job_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let writer = spool.open_device("lp0", &ALICE, O_WRONLY).unwrap();
+    finish(writer.flush(&call(ALICE))).unwrap();
+    assert!(spool.core.lock().ranked("lp0").is_empty());
+    finish(writer.write(&call(ALICE), 0, b"hi\n")).unwrap();
+    writer.release();
+    assert_eq!(spool.core.lock().ranked("lp0").len(), 1);
+    spool.open_device("lp0", &ALICE, O_WRONLY).unwrap().release();
+    assert_eq!(spool.core.lock().jobs.len(), 1);
+}
+
+#[test]
+fn a_write_beyond_the_limit_is_refused_and_its_job_never_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    spool.core.lock().queue_mut("lp0").bytes_max = Some(10);
+    let writer = spool.open_device("lp0", &ALICE, O_WRONLY).unwrap();
+    finish(writer.write(&call(ALICE), 0, b"12345678")).unwrap();
+    let refusal = finish(writer.write(&call(ALICE), 0, b"12345678")).unwrap_err();
+    assert_eq!(refusal.errno, Errno::EFBIG);
+    assert!(finish(writer.flush(&call(ALICE))).is_err());
+    writer.release();
+    assert!(spool.core.lock().jobs.is_empty());
+    assert!(spool.log_text("lp0").contains("dropped"));
+}
+
+#[test]
+fn a_disabled_queue_refuses_at_open_and_reading_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    assert_eq!(spool.open_device("lp0", &ROOT, O_RDONLY).err().unwrap().errno, Errno::EACCES);
+    ctl(&spool, ROOT, "lp0", "disable").unwrap();
+    assert_eq!(spool.open_device("lp0", &ROOT, O_WRONLY).err().unwrap().errno, Errno::EACCES);
+    ctl(&spool, ROOT, "lp0", "enable").unwrap();
+    assert!(spool.open_device("lp0", &ROOT, O_WRONLY).is_ok());
+}
+
+#[test]
+fn only_its_owner_and_the_operator_touch_a_job_and_a_refusal_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    submit(&spool, ALICE, "lp0", "a");
+    submit(&spool, BOB, "lp0", "b");
+    let before = state(&spool);
+    for (who, line, errno) in [
+        (BOB, "rm 1", Errno::EPERM),
+        (BOB, "rm 2 1", Errno::EPERM),
+        (BOB, "hold 1", Errno::EPERM),
+        (BOB, "move 1 lp1", Errno::EPERM),
+        (BOB, "stop", Errno::EPERM),
+        (ALICE, "pri 1 90", Errno::EPERM),
+        (ALICE, "rm 99", Errno::ENOENT),
+        (ALICE, "move 1 nosuch", Errno::ENOENT),
+        (ALICE, "pri 1 0", Errno::EINVAL),
+        (ALICE, "wibble", Errno::EINVAL),
+        (ROOT, "stop now", Errno::EINVAL),
+        (ALICE, "hold x", Errno::EINVAL),
+    ] {
+        assert_eq!(ctl(&spool, who, "lp0", line).unwrap_err().errno, errno, "{line}");
+        assert_eq!(state(&spool), before, "{line}");
+    }
+    ctl(&spool, ALICE, "lp0", "pri 1 10").unwrap();
+    assert_eq!(ctl(&spool, ROOT, "lp0", "rm 1 2").unwrap(), "1-stdin dequeued\n2-stdin dequeued\n");
+    assert!(spool.core.lock().jobs.is_empty());
+}
+
+fn dir_of(fs: &SpoolFs, queue: &str) -> Local {
+    fs.lookup(Local(1), OsStr::new(queue)).unwrap().ino.into()
+}
+
+/// Writes a file into the spool's directory, as the tree would.
+fn write_file(fs: &SpoolFs, who: Caller, dir: Local, name: &str, text: &str) -> Arc<dyn FileOps> {
+    use crate::vfs::fs::{Content, New};
+    let new = New { content: Content::Regular, mode: 0o644, uid: who.uid, gid: who.gid };
+    let attr = fs.make(dir, name.as_ref(), &new).unwrap();
+    let file = fs.open(&who, attr.ino.into(), O_WRONLY | O_TRUNC).unwrap();
+    finish(file.write(&call(who), 0, text.as_bytes())).unwrap();
+    finish(file.flush(&call(who))).unwrap();
+    file
+}
+
+#[test]
+fn a_file_is_a_job_and_a_dot_stages_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let fs = SpoolFs::new(&spool);
+    let lp0 = dir_of(&fs, "lp0");
+    let names = || -> Vec<String> {
+        let all = fs.readdir(lp0, 0, 100).unwrap();
+        let names = all.iter().map(|entry| entry.name.to_str().unwrap().to_owned());
+        names.filter(|name| !name.starts_with('.')).collect()
+    };
+    write_file(&fs, ALICE, lp0, "report", "text").release();
+    assert_eq!(names(), ["1-report"]);
+    assert!(fs.lookup_by(&ALICE, lp0, "report".as_ref()).is_ok());
+    assert!(fs.lookup_by(&BOB, lp0, "report".as_ref()).is_err(), "another's name");
+    write_file(&fs, ALICE, lp0, ".tmp", "text").release();
+    assert_eq!((names().len(), spool.core.lock().ranked("lp0").len()), (1, 1));
+    let crashed = copy(dir.path());
+    assert!(open(crashed.path()).core.lock().named("lp0", 1, ".tmp".as_ref()).is_some());
+    let replace = RenameMode::Replace;
+    fs.rename_by(&ALICE, (lp0, ".tmp".as_ref()), (lp0, "final".as_ref()), replace).unwrap();
+    assert_eq!(names(), ["1-report", "2-final"]);
+    let lp1 = dir_of(&fs, "lp1");
+    let to = (lp1, OsStr::new("1-report"));
+    fs.rename_by(&ALICE, (lp0, "1-report".as_ref()), to, replace).unwrap();
+    assert_eq!(names(), ["2-final"]);
+    assert_eq!(spool.core.lock().ranked("lp1")[0].title(), "report");
+    fs.unlink_by(&ALICE, lp0, "2-final".as_ref()).unwrap();
+    assert!(names().is_empty());
+    assert_eq!(fs.unlink(lp0, ".ctl".as_ref()).unwrap_err().errno, Errno::EPERM);
+}
+
+#[test]
+fn a_queued_job_is_not_changed_and_writing_its_name_again_makes_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let fs = SpoolFs::new(&spool);
+    let lp0 = dir_of(&fs, "lp0");
+    write_file(&fs, ALICE, lp0, "x", "first").release();
+    let node: Local = fs.lookup_by(&ALICE, lp0, "x".as_ref()).unwrap().ino.into();
+    assert_eq!(fs.open(&ALICE, node, O_WRONLY).err().unwrap().errno, Errno::EPERM);
+    let cut = Change { size: Some(0), ..Change::default() };
+    assert_eq!(fs.setattr(&ALICE, node, &cut).unwrap_err().errno, Errno::EPERM);
+    let second = fs.open(&ALICE, node, O_WRONLY | O_TRUNC).unwrap();
+    finish(second.write(&call(ALICE), 0, b"second")).unwrap();
+    second.release();
+    assert_eq!(std::fs::read_to_string(spool.data("lp0", 1)).unwrap(), "first");
+    assert_eq!(std::fs::read_to_string(spool.data("lp0", 2)).unwrap(), "second");
+    let reader = fs.open(&ALICE, node, O_RDONLY).unwrap();
+    let mut buf = vec![0; 9];
+    assert!(matches!(reader.read(&call(ALICE), 0, &mut buf), Ok(Answer::Now(5))));
+}
+
+#[test]
+fn a_removed_job_takes_no_more_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let writer = spool.open_device("lp0", &ALICE, O_WRONLY).unwrap();
+    finish(writer.write(&call(ALICE), 0, b"x")).unwrap();
+    ctl(&spool, ALICE, "lp0", "rm 1").unwrap();
+    assert_eq!(finish(writer.write(&call(ALICE), 0, b"y")).unwrap_err().errno, Errno::EIO);
+    writer.release();
+    assert!(spool.core.lock().jobs.is_empty());
+}
+
+#[test]
+fn ten_thousand_jobs_are_read_back_shown_and_listed_in_no_time() {
+    const JOBS: u64 = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let (journal, _) = Journal::open(dir.path()).unwrap();
+    let mut lines = Vec::new();
+    for id in 1..=JOBS {
+        std::fs::write(dir.path().join("lp0").join(id.to_string()), "x").unwrap();
+        let mut job = Job::new(id, "lp0", "report".as_ref(), (0, 0));
+        (job.phase, job.seq, job.size) = (Phase::Queued, id, 1);
+        lines.push(Record::Job(Box::new(job)).line());
+    }
+    journal.append(&lines).unwrap();
+    drop(journal);
+    let clock = Engine::new(Time::Real);
+    let spool = open(dir.path());
+    assert_eq!(spool.core.lock().ranked("lp0").len() as u64, JOBS);
+    let view = spool.view("lp0");
+    assert_eq!(view.short().lines().count() as u64, JOBS + 2);
+    let fs = SpoolFs::new(&spool);
+    let (lp0, mut offset, mut seen) = (dir_of(&fs, "lp0"), 0, 0);
+    loop {
+        let entries = fs.readdir(lp0, offset, 64).unwrap();
+        let Some(last) = entries.last() else { break };
+        offset = last.next;
+        seen +=
+            entries.iter().filter(|entry| !entry.name.to_string_lossy().starts_with('.')).count();
+    }
+    assert_eq!(seen as u64, JOBS);
+    let seconds = clock.now().0 / 1_000_000_000;
+    assert!(seconds < 10, "{seconds} s, unoptimised"); // the mount tests ask for the real bound
+    assert!(std::fs::metadata(dir.path().join("journal")).unwrap().size() < 4 << 20);
+}
+
+#[test]
+fn a_long_journal_is_compacted_and_says_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    submit(&spool, ALICE, "lp0", "kept");
+    let filler = vec![Record::Next(1, 1).line(); 60_000];
+    spool.journal.append(&filler).unwrap();
+    let before = state(&spool);
+    spool.tidy();
+    let length = std::fs::metadata(dir.path().join("journal")).unwrap().len();
+    assert!(length < 10_000, "{length}");
+    submit(&spool, ALICE, "lp0", "more");
+    ctl(&spool, ALICE, "lp0", "rm 2").unwrap();
+    drop(spool);
+    assert_eq!(state(&open(dir.path())).replace("next 3", "next 2"), before);
+}
