@@ -29,9 +29,9 @@ pub enum Time {
     Simulated,
 }
 
-/// Names an event, to cancel it.
+/// Names an event, to cancel it: when, which, and whether it was due at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EventId(SimTime, u64);
+pub struct EventId(SimTime, u64, bool);
 
 /// The wait was called off by [`Interrupt::raise`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +142,7 @@ impl Engine {
         let at = self.now().after(nanos);
         let mut wheel = self.wheel.lock();
         wheel.scheduled += 1;
-        let id = EventId(at, wheel.scheduled);
+        let id = EventId(at, wheel.scheduled, nanos == 0);
         wheel.events.insert(id, Box::new(event));
         self.publish_first(&wheel);
         let sleeps_past_it = nanos > 0 && wheel.asleep_until.is_some_and(|until| at < until);
@@ -257,12 +257,13 @@ impl Engine {
 
     fn run(&self) {
         loop {
-            self.crank();
             let mut wheel = self.wheel.lock();
             if wheel.is_stopping {
                 return;
             }
-            let ahead = wheel.events.first_key_value().map(|(id, _)| id.0);
+            // What was due at once is left to whoever scheduled it: he may have more to submit
+            // first, so that it can be served together.
+            let ahead = wheel.events.keys().find(|id| !id.2).map(|id| id.0);
             let nanos = ahead.map(|ahead| ahead.since(self.now()));
             wheel.asleep_until = Some(ahead.unwrap_or(SimTime(u64::MAX)));
             match nanos {
@@ -275,6 +276,7 @@ impl Engine {
                     wheel.asleep_until = None;
                     drop(wheel);
                     self.skip_to_next();
+                    self.crank(); // what that scheduled for at once is ours
                     continue;
                 }
             }
