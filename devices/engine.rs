@@ -29,9 +29,9 @@ pub enum Time {
     Simulated,
 }
 
-/// Names an event, to cancel it.
+/// Names an event, to cancel it: when, which, and whether it was due at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EventId(SimTime, u64);
+pub struct EventId(SimTime, u64, bool);
 
 /// The wait was called off by [`Interrupt::raise`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,9 @@ struct Wheel {
     events: BTreeMap<EventId, Event>,
     scheduled: u64,
     is_stopping: bool,
+    /// Until when the engine's thread sleeps if nobody wakes it; `None` while it is awake. What is
+    /// scheduled for later than that need not wake it.
+    asleep_until: Option<SimTime>,
 }
 
 impl Clock for Engine {
@@ -136,18 +139,18 @@ impl Engine {
 
     /// Runs `event` in `nanos` nanoseconds of machine time; with 0 at the next crank.
     pub fn after(&self, nanos: u64, event: impl FnOnce() + Send + 'static) -> EventId {
-        let now = self.now();
+        let at = self.now().after(nanos);
         let mut wheel = self.wheel.lock();
         wheel.scheduled += 1;
-        let id = EventId(now.after(nanos), wheel.scheduled);
+        let id = EventId(at, wheel.scheduled, nanos == 0);
         wheel.events.insert(id, Box::new(event));
         self.publish_first(&wheel);
-        // What is due at once stands before it and wakes nobody: whoever cranks that leaves the
-        // rest to the engine's thread.
-        let due = (std::ops::Bound::Excluded(EventId(now, u64::MAX)), std::ops::Bound::Unbounded);
-        let is_next = wheel.events.range(due).next().is_some_and(|(next, _)| *next == id);
+        let sleeps_past_it = nanos > 0 && wheel.asleep_until.is_some_and(|until| at < until);
+        if sleeps_past_it {
+            wheel.asleep_until = Some(at); // it is woken once
+        }
         drop(wheel);
-        if is_next && nanos > 0 {
+        if sleeps_past_it {
             self.turned.notify_all();
         }
         id
@@ -254,24 +257,30 @@ impl Engine {
 
     fn run(&self) {
         loop {
-            self.crank();
             let mut wheel = self.wheel.lock();
             if wheel.is_stopping {
                 return;
             }
-            let Some(ahead) = wheel.events.first_key_value().map(|(id, _)| id.0) else {
-                self.turned.wait(&mut wheel);
-                continue;
-            };
-            let nanos = ahead.since(self.now());
-            if nanos > 0 && self.time == Time::Real {
-                self.turned.wait_for(&mut wheel, Duration::from_nanos(nanos));
-            } else if nanos > 0 && self.running() > 0 {
-                self.turned.wait(&mut wheel);
-            } else {
-                drop(wheel);
-                self.skip_to_next();
+            // What was due at once is left to whoever scheduled it: he may have more to submit
+            // first, so that it can be served together.
+            let ahead = wheel.events.keys().find(|id| !id.2).map(|id| id.0);
+            let nanos = ahead.map(|ahead| ahead.since(self.now()));
+            wheel.asleep_until = Some(ahead.unwrap_or(SimTime(u64::MAX)));
+            match nanos {
+                None => self.turned.wait(&mut wheel),
+                Some(nanos) if nanos > 0 && self.time == Time::Real => {
+                    self.turned.wait_for(&mut wheel, Duration::from_nanos(nanos));
+                }
+                Some(nanos) if nanos > 0 && self.running() > 0 => self.turned.wait(&mut wheel),
+                Some(_) => {
+                    wheel.asleep_until = None;
+                    drop(wheel);
+                    self.skip_to_next();
+                    self.crank(); // what that scheduled for at once is ours
+                    continue;
+                }
             }
+            wheel.asleep_until = None;
         }
     }
 }

@@ -335,7 +335,7 @@ fn full_host() {
          spindle mount $M --state $S --set cache.size=4M
          dd if=$T/f of=$M/dev/sd0 bs=1M conv=notrunc,fsync 2>$T/said && exit 1
          grep -q -e 'No space left' -e 'Input/output error' $T/said || exit 2
-         printf W | dd of=$M/dev/sd0 bs=1 conv=notrunc,fsync status=none 2>/dev/null && exit 3
+         printf W | dd of=$M/dev/sd0 bs=1 conv=notrunc,fsync 2>/dev/null && exit 3
          grep -q '^sd0 delayed-write .*pending' $M/proc/errors || exit 4
          head -c 4096 $M/dev/sd0 >/dev/null || exit 5
          mount -o remount,size=80M $S; ctl repair sd0 >/dev/null

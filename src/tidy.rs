@@ -56,6 +56,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("vfs", "cache ctl error file spec sync"),
     ("spool", "ctl error file sync vfs words"),
     ("fuse", "error file ioctl sync vfs"),
+    ("block_tests", "cache disk error file ioctl spec sync"),
     ("kernel", "cache config disk error file spec sync vfs"),
     ("reports", "cache disk error file kernel spec sync vfs words"),
     ("verbs", "cache character config ctl disk error file kernel spec sync vfs words"),
