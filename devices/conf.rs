@@ -38,6 +38,7 @@ const fn over(install: Install, first: [u64; 3], driver: &'static dyn Driver) ->
 /// Every driver there is.
 pub static DRIVERS: &[Row] = &[
     bare(&mem::Mem),
+    bare(&lp::Spooled),
     bare(&ram::Ram),
     over(chip::install_floppy, [0x1000, 6, 2], &fd::Fd),
     over(chip::install_disk, [0x2000, 14, 8], &hd::Hd),

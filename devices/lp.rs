@@ -120,6 +120,31 @@ impl Driver for Lp {
     }
 }
 
+/// The nodes that the spooler serves past the switch: lp0, lp1. It has no units of its own.
+pub struct Spooled;
+
+impl Driver for Spooled {
+    fn name(&self) -> &'static str {
+        "spool"
+    }
+
+    fn char_major(&self) -> Option<u16> {
+        Some(6)
+    }
+
+    fn section(&self) -> &'static str {
+        "" // always there
+    }
+
+    fn keys(&self) -> &'static [Key] {
+        &[]
+    }
+
+    fn attach(&self, _unit: &UnitConfig, _machine: &Machine) -> Result<Attached, AttachError> {
+        Ok(Attached { address: "memory".into(), ..Attached::default() })
+    }
+}
+
 struct Printer {
     io: PortIo,
     channel: DmaChannel,

@@ -63,12 +63,18 @@ impl Printer {
     }
 
     pub(super) fn start(self: &Arc<Self>, spool: &Arc<Spool>) -> std::io::Result<()> {
+        let is_stopped = {
+            let core = spool.core.lock();
+            core.queues.get(&self.name).is_none_or(|queue| queue.flags.is_stopped)
+        };
+        // Now, so that nobody is before us.
+        let is_open = !is_stopped && self.unit.open().is_ok();
         // Weak: the spool has its printers.
         let (me, spool) = (Arc::clone(self), Arc::downgrade(spool));
         let thread = std::thread::Builder::new().name(format!("spool-{}", self.name));
         let handle = thread.spawn(move || {
             if let Some(spool) = spool.upgrade() {
-                me.run(&spool);
+                me.run(&spool, is_open);
             }
         })?;
         *self.thread.lock() = Some(handle);
@@ -114,8 +120,8 @@ impl Printer {
         spool.engine.wait(&self.bell, Some(&self.away), done).is_ok()
     }
 
-    fn run(&self, spool: &Spool) {
-        let (mut is_open, mut pause) = (false, TRY_NANOS);
+    fn run(&self, spool: &Spool, mut is_open: bool) {
+        let mut pause = TRY_NANOS;
         loop {
             let is_stopped = || {
                 let core = spool.core.lock();
