@@ -323,7 +323,7 @@ fn disks_are_added_and_replaced_from_the_command_line() {
     assert_eq!((sd7.text("image"), sd7.number("size")), (Some(image), Some(8192)));
     assert!(!sd7.flag("read_only") && unit(&config, "sd0").flag("read_only"));
     assert_eq!(unit(&config, "sd0").number("size"), Some(8192));
-    assert_eq!(config.units.len(), 8);
+    assert_eq!(config.units.len(), 9);
 }
 
 #[test]
