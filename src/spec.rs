@@ -15,10 +15,10 @@ use crate::file::{
 use crate::ioctl;
 use crate::raw::{self, RawFile};
 use crate::sync::{Arc, Mutex};
-use devices::{DevId, Status};
 use devices::engine::Engine;
 use devices::machine::Machine;
 use devices::switch::{CharUnit, NoDevice, Switch, Table};
+use devices::{DevId, Status};
 use std::collections::BTreeMap;
 
 /// The ways into the switches, and the disks behind them.

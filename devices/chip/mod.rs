@@ -12,5 +12,5 @@ mod transport;
 
 pub use disk::install as install_disk;
 pub use floppy::install as install_floppy;
-pub use tape::install as install_tape;
 pub use parallel::install as install_printer;
+pub use tape::install as install_tape;
