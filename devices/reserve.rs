@@ -258,6 +258,23 @@ impl Reservation {
         Ok(handle)
     }
 
+    /// From now on others may have `share` while that handle is open.
+    ///
+    /// # Errors
+    /// `Busy` where another handle has more; nothing has changed then.
+    pub fn share(&self, handle: Handle, share: Access) -> Result<(), Refusal> {
+        self.give(|state| {
+            let mut others = state.handles.iter().filter(|(other, _)| **other != handle);
+            if let Some((_, held)) = others.find(|(_, held)| !held.access.is_within(share)) {
+                return Err(Refusal::Busy(Some(held.owner)));
+            }
+            if let Some(held) = state.handles.get_mut(&handle) {
+                held.share = share;
+            }
+            Ok(())
+        })
+    }
+
     /// Closes a handle; again, nothing happens.
     pub fn close(&self, handle: Handle) {
         self.give(|state| state.handles.remove(&handle));

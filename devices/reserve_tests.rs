@@ -291,3 +291,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_handle_shares_less_later_unless_another_has_more() {
+    let unit = Reservation::new(Openings::Many);
+    let (first, second) = (Owner(1), Owner(2));
+    let reads = unit.open(first, Access::Read, Access::ReadWrite).unwrap();
+    let writes = unit.open(second, Access::Write, Access::ReadWrite).unwrap();
+    assert_eq!(unit.share(reads, Access::Read), Err(Refusal::Busy(Some(second))));
+    assert_eq!(unit.share(reads, Access::Write), Ok(()));
+    assert!(unit.open(first, Access::Read, Access::ReadWrite).is_err());
+    unit.close(writes);
+    assert_eq!(unit.share(reads, Access::None), Ok(()));
+    assert!(unit.open(second, Access::Write, Access::ReadWrite).is_err());
+    unit.close(reads);
+    assert!(unit.open(second, Access::Write, Access::ReadWrite).is_ok());
+}

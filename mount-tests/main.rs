@@ -28,6 +28,8 @@ mod names;
 mod queues;
 /// What the reports say.
 mod reports;
+/// Reservation: a unit for one session, waited for in order, freed when its holder is gone.
+mod reserve;
 /// The print spool: jobs, queues, printers, commands.
 mod spool;
 /// Tapes: records, files, ends, and the programs that have used them for fifty years.
@@ -72,7 +74,7 @@ fn main() {
     if let Some(reason) = &cannot_mount {
         eprintln!("NOTHING IS MOUNTED HERE: {reason}; every check on a mount is skipped");
     }
-    let rooms: [(&str, &[Check]); 11] = [
+    let rooms: &[(&str, &[Check])] = &[
         ("block", block::CHECKS),
         ("cache", cache::CHECKS),
         ("crash", crash::CHECKS),
@@ -82,6 +84,7 @@ fn main() {
         ("names", names::CHECKS),
         ("queues", queues::CHECKS),
         ("reports", reports::CHECKS),
+        ("reserve", reserve::CHECKS),
         ("spool", spool::CHECKS),
         ("tape", tape::CHECKS),
     ];

@@ -7,6 +7,7 @@
 
 use crate::error::{Errno, Error, flags};
 use crate::file::{Answer, Call, FileOps, IoctlAnswer, IoctlCall, Later, Nature, Seek, SyncKind};
+use crate::holders::Claim;
 use crate::sync::{Arc, Mutex};
 use devices::engine::Engine;
 use devices::{CharDevice, DevId, Interrupt, IoError, Ioctl, Opening, Origin};
@@ -44,6 +45,7 @@ pub struct CharFile {
     node: CharNode,
     opens: Opens,
     engine: Arc<Engine>,
+    claim: Option<Claim>,
 }
 
 /// What the flags of open(2) open for.
@@ -97,13 +99,14 @@ impl CharFile {
     /// The driver's.
     pub fn open(
         node: CharNode,
+        claim: Option<Claim>,
         flags: i32,
         opens: &Opens,
         engine: &Arc<Engine>,
     ) -> Result<CharFile, Error> {
         node.unit.open_for(opening(flags)).map_err(|error| node.told(error))?;
         *opens.lock().entry(node.id).or_default() += 1;
-        Ok(CharFile { node, opens: Arc::clone(opens), engine: Arc::clone(engine) })
+        Ok(CharFile { node, opens: Arc::clone(opens), engine: Arc::clone(engine), claim })
     }
 
     fn frame(&self, call: &Call) -> Frame {
@@ -210,6 +213,9 @@ impl FileOps for CharFile {
         if is_last {
             self.node.unit.close();
         }
+        if let Some(claim) = &self.claim {
+            claim.give_up();
+        }
     }
 
     fn ioctl(&self, call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
@@ -295,7 +301,7 @@ mod tests {
         let id = DevId { major: 99, minor: 0 };
         let engine = Engine::new(Time::Simulated);
         let node = CharNode { name: "slow0".into(), id, unit: Arc::clone(unit) as _ };
-        let file = CharFile::open(node, flags, &Arc::default(), &engine);
+        let file = CharFile::open(node, None, flags, &Arc::default(), &engine);
         let caller = Caller { pid: 1, uid: 0, gid: 0 };
         (file.unwrap(), Call { caller, flags, id: 1 })
     }

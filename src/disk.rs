@@ -3,6 +3,7 @@
 use crate::cache::CachedDevice;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Seek};
+use crate::holders::Claim;
 use crate::partition::{self, Partition};
 use crate::sync::{Arc, RwLock};
 use devices::engine::Engine;
@@ -250,13 +251,19 @@ pub struct Opening {
     pub window: Window,
     /// It has changed what may be the partition table, and the table was not read since.
     has_touched_table: Arc<AtomicBool>,
+    claim: Claim,
 }
 
 impl Opening {
-    /// A file just opened.
+    /// A file just opened, with its claim on the unit.
     #[must_use]
-    pub fn new(disk: Arc<Disk>, window: Window) -> Opening {
-        Opening { disk, window, has_touched_table: Arc::default() }
+    pub fn new(disk: Arc<Disk>, window: Window, claim: Claim) -> Opening {
+        Opening { disk, window, has_touched_table: Arc::default(), claim }
+    }
+
+    /// At the last close: the unit is free of this file.
+    pub fn close(&self) {
+        self.claim.give_up();
     }
 
     /// Notes that `len` bytes at `at` of the unit change through this file.

@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod error;
 pub mod file;
 pub mod fuse;
+pub mod holders;
 pub mod ioctl;
 pub mod kernel;
 pub mod lpr;

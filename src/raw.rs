@@ -190,6 +190,10 @@ impl FileOps for RawFile {
         self.open.reread_if_touched()
     }
 
+    fn release(&self) {
+        self.open.close();
+    }
+
     fn ioctl(&self, call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
         ioctl::disk(&self.open, call, ioctl)
     }

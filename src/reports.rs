@@ -166,6 +166,14 @@ fn status(kernel: &Kernel) -> String {
         {
             place(&mut text, &node.unit.properties());
         }
+        if let Some(unit) = kernel.special.reservation(name) {
+            if let Some(owner) = unit.owner() {
+                let _ = write!(text, "owner={} ", owner.0);
+            }
+            if unit.waiting() > 0 {
+                let _ = write!(text, "waiting={} ", unit.waiting());
+            }
+        }
         let _ = writeln!(text, "queue={queued}");
     }
     text

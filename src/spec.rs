@@ -12,12 +12,14 @@ use crate::file::{
     Answer, Call, Caller, Device, DeviceKind, FileOps, IoctlAnswer, IoctlCall, Nature, Seek,
     SpecialFiles, SyncKind,
 };
+use crate::holders::{Claim, Holders};
 use crate::ioctl;
 use crate::raw::{self, RawFile};
 use crate::sync::{Arc, Mutex};
 use devices::engine::Engine;
 use devices::machine::Machine;
-use devices::switch::{CharUnit, NoDevice, Switch, Table};
+use devices::reserve::Reservation;
+use devices::switch::{CharUnit, NoDevice, Switch, Table, UnitRow};
 use devices::{DevId, Status};
 use std::collections::BTreeMap;
 
@@ -26,6 +28,9 @@ pub struct Special {
     switch: Arc<Switch>,
     disks: BTreeMap<String, Arc<Disk>>,
     char_opens: Opens,
+    holders: Arc<Holders>,
+    /// By the name of the disk, and by the names of character units.
+    reservations: BTreeMap<String, Arc<Reservation>>,
     engine: Arc<Engine>,
     served: Mutex<BTreeMap<DevId, Opener>>,
 }
@@ -61,7 +66,10 @@ impl Special {
             disks.insert(row.name.clone(), Arc::new(disk));
         }
         let (engine, served) = (Arc::clone(&machine.engine), Mutex::default());
-        Ok(Special { switch, disks, char_opens: Arc::default(), engine, served })
+        let holders = Arc::new(Holders::default());
+        let reservations = reservations(&switch, &holders);
+        let char_opens = Opens::default();
+        Ok(Special { switch, disks, char_opens, holders, reservations, engine, served })
     }
 
     /// The disks, by name.
@@ -93,6 +101,23 @@ impl Special {
     /// Has a character device opened by `opener`, past the switch: that of a spooler.
     pub fn serve(&self, id: DevId, opener: Opener) {
         self.served.lock().insert(id, opener);
+    }
+
+    /// Who holds what.
+    #[must_use]
+    pub fn holders(&self) -> &Arc<Holders> {
+        &self.holders
+    }
+
+    /// The reservation of the disk or character unit of that name, if it can be had alone.
+    #[must_use]
+    pub fn reservation(&self, name: &str) -> Option<&Arc<Reservation>> {
+        self.reservations.get(name)
+    }
+
+    fn claim(&self, name: &str, caller: &Caller, flags: i32) -> Result<Claim, Error> {
+        let found = self.reservation(name).ok_or_else(|| Error::plain(Errno::ENXIO))?;
+        Claim::new(found, name, caller, flags)
     }
 
     /// The switch.
@@ -159,6 +184,22 @@ impl Special {
     }
 }
 
+/// One for each unit that somebody could want for himself; the rows of one drive share theirs.
+fn reservations(switch: &Switch, holders: &Holders) -> BTreeMap<String, Arc<Reservation>> {
+    let mut all: BTreeMap<String, Arc<Reservation>> = BTreeMap::new();
+    let is_memory = |row: &&UnitRow| {
+        let class = switch.drivers().iter().find(|d| d.driver == row.driver).map(|d| d.class);
+        class == Some("memory")
+    };
+    let rows = || switch.units().iter().filter(|row| !row.is_raw && !is_memory(row));
+    for row in rows() {
+        let twin = |other: &&UnitRow| other.address == row.address && row.address != "memory";
+        let twin = rows().filter(twin).find_map(|other| all.get(&other.name)).cloned();
+        all.insert(row.name.clone(), twin.unwrap_or_else(|| holders.unit()));
+    }
+    all
+}
+
 fn absent(why: NoDevice) -> Error {
     Error::new(Errno::ENXIO, why.to_string())
 }
@@ -175,15 +216,20 @@ impl SpecialFiles for Special {
         match way {
             Way::Block(disk, window) => {
                 check_writable(&disk, flags)?;
+                let claim = self.claim(&disk.name, caller, flags)?;
                 let errors = Arc::new(disk.cached.open_errors());
-                Ok(Arc::new(BlockFile { open: Opening::new(disk, window), errors }))
+                Ok(Arc::new(BlockFile { open: Opening::new(disk, window, claim), errors }))
             }
             Way::Raw(disk, window) => {
                 check_writable(&disk, flags)?;
-                Ok(Arc::new(RawFile::new(Opening::new(disk, window))))
+                let claim = self.claim(&disk.name, caller, flags)?;
+                Ok(Arc::new(RawFile::new(Opening::new(disk, window, claim))))
             }
             Way::Char(node) => {
-                Ok(Arc::new(CharFile::open(node, flags, &self.char_opens, &self.engine)?))
+                let is_held = self.reservations.contains_key(&*node.name);
+                let claim = is_held.then(|| self.claim(&node.name, caller, flags)).transpose()?;
+                let file = CharFile::open(node, claim, flags, &self.char_opens, &self.engine)?;
+                Ok(Arc::new(file))
             }
         }
     }
@@ -356,6 +402,10 @@ impl FileOps for BlockFile {
                 Ok(Answer::Later(Box::new(move |interrupt| told.and(rest(interrupt)))))
             }
         }
+    }
+
+    fn release(&self) {
+        self.open.close();
     }
 
     fn ioctl(&self, call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {

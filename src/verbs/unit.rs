@@ -6,9 +6,12 @@ use crate::ctl::{refuse, shown};
 use crate::disk::Disk;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Caller};
+use crate::holders::Wait;
 use crate::kernel::Kernel;
 use crate::sync::Arc;
 use crate::words;
+use devices::reserve::Reservation;
+use devices::value::parse_time;
 use devices::{Interrupt, IoError, PropertyError, Protect, UnitCommand};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -206,4 +209,49 @@ pub(super) fn eject(
         once_closed(&node, interrupt, || node.unit.eject())
             .map_err(|why| told("eject", &node.name, &why))
     })
+}
+
+/// The reservation of a unit.
+fn reservation(
+    kernel: &Kernel,
+    verb: &str,
+    name: &str,
+) -> Result<(String, Arc<Reservation>), Error> {
+    let unit = Unit::find(kernel, verb, name)?;
+    let found = kernel.special.reservation(unit.name()).ok_or_else(|| {
+        let words = format!("{verb}: {} is for everybody", unit.name());
+        Error::new(Errno::EOPNOTSUPP, words)
+    })?;
+    Ok((format!("{verb}: {}", unit.name()), Arc::clone(found)))
+}
+
+/// `allocate DEV [TIMEOUT]`: without a time it does not wait.
+pub(super) fn allocate(
+    kernel: &Arc<Kernel>,
+    who: &Caller,
+    words: &[String],
+) -> Result<Answer<String>, Error> {
+    let (name, unit) = reservation(kernel, "allocate", &words[0])?;
+    let wait = match words.get(1).map(String::as_str) {
+        None => Wait::No,
+        Some("forever") => Wait::Forever,
+        Some(time) => Wait::Nanos(parse_time(time).ok_or_else(|| {
+            let words = format!("{} is no time such as 10s, nor forever", shown(time));
+            refuse("allocate", &words)
+        })?),
+    };
+    let (holders, engine) = (Arc::clone(kernel.special.holders()), &kernel.machine.engine);
+    let (engine, who) = (Arc::clone(engine), *who);
+    later(move |interrupt| holders.allocate((&name, &unit), &who, wait, (&engine, interrupt)))
+}
+
+/// `deallocate DEV`.
+pub(super) fn deallocate(
+    kernel: &Arc<Kernel>,
+    who: &Caller,
+    words: &[String],
+) -> Result<Answer<String>, Error> {
+    let (name, unit) = reservation(kernel, "deallocate", &words[0])?;
+    kernel.special.holders().deallocate((&name, &unit), who)?;
+    Ok(Answer::Now(DONE.to_owned()))
 }

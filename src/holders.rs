@@ -1,0 +1,286 @@
+//! Who holds which unit: allocations to sessions, and the claims of open files.
+//!
+//! 1. Owner of an allocation is a *session* (setsid(2)): the shell that you logged in with and all
+//!    that it started. `spindle ctl` itself is gone when it has answered; its session is not.
+//! 2. An allocation ends with its session's leader: within [`LOOK_EVERY`] somebody has looked.
+//!    Nobody looks while nothing is allocated.
+//! 3. Every open file of a unit has a claim; one that shares all it can stands in nobody's way but
+//!    that of an allocation by another session.
+
+use crate::error::{Errno, Error, flags};
+use crate::file::Caller;
+use crate::sync::{Arc, Mutex};
+use devices::engine::Engine;
+use devices::reserve::{Access, Handle, NotServed, Openings, Owner, Refusal, Reservation};
+use devices::{Interrupt, WaitQueue};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How often the leaders of sessions that hold something are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long an allocation waits for a close that the host has begun but not yet told us of.
+const RELEASE_NANOS: u64 = 50_000_000;
+
+/// The session of a caller and the moment its leader began, by `/proc`; `None` where the host does
+/// not show it, or the leader is gone.
+fn session(pid: u32) -> Option<(Owner, u64)> {
+    let owner = Owner(stat(pid)?.session);
+    Some((owner, leader(owner)?))
+}
+
+/// When the leader of a session began; `None`: it has ended.
+fn leader(owner: Owner) -> Option<u64> {
+    let found = stat(owner.0).filter(|_| owner.0 > 0)?;
+    (found.session == owner.0 && !found.is_dead).then_some(found.began)
+}
+
+struct Stat {
+    session: u32,
+    began: u64,
+    is_dead: bool,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
+    parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// A line of proc_pid_stat(5); the name in it may have blanks and parentheses.
+fn parse(line: &str) -> Option<Stat> {
+    let words: Vec<&str> = line.rsplit_once(") ")?.1.split(' ').collect();
+    Some(Stat {
+        session: words.get(3)?.parse().ok()?,
+        began: words.get(19)?.parse().ok()?,
+        is_dead: matches!(words.first(), Some(&("Z" | "X"))),
+    })
+}
+
+/// What an open file does to its unit, and lets others do; dropped, it is given up.
+pub struct Claim {
+    reservation: Arc<Reservation>,
+    handle: Handle,
+}
+
+impl Claim {
+    /// A claim for what open(2) with these flags may do; all is shared.
+    ///
+    /// # Errors
+    /// `EBUSY` where another session holds the unit, or another open file does not share it.
+    pub fn new(
+        reservation: &Arc<Reservation>,
+        name: &str,
+        caller: &Caller,
+        flags: i32,
+    ) -> Result<Claim, Error> {
+        let access = match flags & flags::O_ACCMODE {
+            flags::O_RDONLY => Access::Read,
+            flags::O_WRONLY => Access::Write,
+            _ => Access::ReadWrite,
+        };
+        let owner = Owner(stat(caller.pid).map_or(0, |found| found.session));
+        let opened = reservation.open(owner, access, Access::ReadWrite);
+        let handle = opened.map_err(|why| refused(name, why))?;
+        Ok(Claim { reservation: Arc::clone(reservation), handle })
+    }
+
+    /// Others may have no more than `share` from now on.
+    ///
+    /// # Errors
+    /// `EBUSY` where another open file has more already.
+    pub fn share(&self, name: &str, share: Access) -> Result<(), Error> {
+        self.reservation.share(self.handle, share).map_err(|why| refused(name, why))
+    }
+
+    /// The file was closed.
+    pub fn give_up(&self) {
+        self.reservation.close(self.handle);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+fn refused(name: &str, why: Refusal) -> Error {
+    match why {
+        Refusal::Busy(Some(Owner(session))) => {
+            Error::new(Errno::EBUSY, format!("{name}: held by session {session}"))
+        }
+        Refusal::Busy(None) => Error::new(Errno::EBUSY, format!("{name}: others wait for it")),
+        Refusal::NotOwner => {
+            Error::new(Errno::EPERM, format!("{name}: not allocated to your session"))
+        }
+        Refusal::TooMany => Error::new(Errno::EAGAIN, format!("{name}: too many wait for it")),
+    }
+}
+
+/// See the head of this file.
+#[derive(Default)]
+pub struct Holders {
+    units: Mutex<Vec<Arc<Reservation>>>,
+    watched: Mutex<Watched>,
+    bell: WaitQueue,
+}
+
+#[derive(Default)]
+struct Watched {
+    /// Sessions that hold something, and when their leaders began.
+    sessions: BTreeMap<Owner, u64>,
+    has_thread: bool,
+}
+
+impl Holders {
+    /// A reservation for one more unit.
+    pub fn unit(&self) -> Arc<Reservation> {
+        let unit = Arc::new(Reservation::new(Openings::Many)); // drivers say who may be alone
+        self.units.lock().push(Arc::clone(&unit));
+        unit
+    }
+
+    /// Allocates a unit to the caller's session; waits in its line for at most `nanos_max`, or for
+    /// ever.
+    ///
+    /// # Errors
+    /// `ETIMEDOUT`, `EINTR`; `EBUSY` where no wait was wanted; `EPERM` for a session without a
+    /// leader that can be seen.
+    pub fn allocate(
+        self: &Arc<Self>,
+        (name, unit): (&str, &Arc<Reservation>),
+        caller: &Caller,
+        wait: Wait,
+        (engine, interrupt): (&Engine, &Interrupt),
+    ) -> Result<(), Error> {
+        let (owner, began) = session(caller.pid).ok_or_else(|| {
+            let words = "your session has no leader that could be seen from here";
+            Error::new(Errno::EPERM, format!("{name}: {words}"))
+        })?;
+        if let Err(why) = unit.allocate(owner) {
+            let nanos = match wait {
+                Wait::No => Some(RELEASE_NANOS),
+                Wait::Nanos(nanos) => Some(nanos),
+                Wait::Forever => None,
+            };
+            unit.wait(engine, owner, nanos, Some(interrupt)).map_err(|end| match end {
+                NotServed::TimedOut if wait == Wait::No => refused(name, why),
+                NotServed::TimedOut => {
+                    Error::new(Errno::ETIMEDOUT, format!("{name}: still held by another"))
+                }
+                NotServed::Interrupted => Error::plain(Errno::EINTR),
+                NotServed::TooMany => refused(name, Refusal::TooMany),
+            })?;
+        }
+        self.watch(owner, began);
+        Ok(())
+    }
+
+    /// Gives a unit back.
+    ///
+    /// # Errors
+    /// `EPERM` for what is not the session's.
+    pub fn deallocate(
+        &self,
+        (name, unit): (&str, &Arc<Reservation>),
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        let owner = Owner(stat(caller.pid).map_or(0, |found| found.session));
+        unit.deallocate(owner).map_err(|why| refused(name, why))
+    }
+
+    fn watch(self: &Arc<Self>, owner: Owner, began: u64) {
+        let mut watched = self.watched.lock();
+        watched.sessions.insert(owner, began);
+        if std::mem::replace(&mut watched.has_thread, true) {
+            return;
+        }
+        drop(watched);
+        let all = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("holders".into()).stack_size(128 << 10);
+        if let Err(refusal) = thread.spawn(move || all.look_while_held()) {
+            // The next allocation tries again; until then a dead session keeps what it has.
+            log::error!(target: "spec", "no thread to look after allocations: {refusal}");
+            self.watched.lock().has_thread = false;
+        }
+    }
+
+    fn look_while_held(&self) {
+        loop {
+            self.bell.wait(self.bell.generation(), Some(LOOK_EVERY));
+            let units = self.units.lock().clone();
+            let sessions = self.watched.lock().sessions.clone();
+            for (owner, began) in sessions {
+                let is_alive = leader(owner) == Some(began);
+                if !is_alive {
+                    for unit in &units {
+                        unit.release_owner(owner);
+                    }
+                }
+                let mut watched = self.watched.lock();
+                if !is_alive || !units.iter().any(|unit| unit.owner() == Some(owner)) {
+                    watched.sessions.remove(&owner);
+                }
+            }
+            let mut watched = self.watched.lock();
+            if watched.sessions.is_empty() {
+                watched.has_thread = false;
+                return;
+            }
+        }
+    }
+}
+
+/// How long an allocation may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    No,
+    /// So many nanoseconds of machine time.
+    Nanos(u64),
+    /// Until it is served.
+    Forever,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use devices::engine::Time;
+
+    #[test]
+    fn a_session_is_found_behind_any_name() {
+        let line = |state: &str| format!("7 (a) b (c) {state} 1 2 3 {}99 0\n", "0 ".repeat(15));
+        let found = parse(&line("S")).unwrap();
+        assert_eq!((found.session, found.began, found.is_dead), (3, 99, false));
+        assert!(parse(&line("Z")).unwrap().is_dead);
+        assert!(parse("7 (a").is_none() && parse("7 (a) S 1").is_none());
+    }
+
+    #[test]
+    fn no_session_is_alive_that_is_not_led() {
+        assert_eq!(leader(Owner(0)), None);
+        assert_eq!(session(u32::MAX), None);
+    }
+
+    #[test]
+    fn an_open_file_of_a_stranger_keeps_an_allocation_out() {
+        let me = Caller { pid: std::process::id(), uid: 0, gid: 0 };
+        let kernel = Caller { pid: 0, ..me };
+        let (all, engine) = (Arc::new(Holders::default()), Engine::new(Time::Simulated));
+        let unit = all.unit();
+        let claim = Claim::new(&unit, "st0", &kernel, flags::O_RDONLY).unwrap();
+        if session(me.pid).is_none() {
+            return; // run without a session of its own, nothing can be allocated
+        }
+        let now = (&*engine, &Interrupt::default());
+        let busy = all.allocate(("st0", &unit), &me, Wait::No, now).unwrap_err();
+        assert_eq!(busy.errno, Errno::EBUSY);
+        let late = all.allocate(("st0", &unit), &me, Wait::Nanos(1), now).unwrap_err();
+        assert_eq!(late.errno, Errno::ETIMEDOUT);
+        drop(claim);
+        all.allocate(("st0", &unit), &me, Wait::Nanos(1), now).unwrap();
+        let refused = Claim::new(&unit, "st0", &kernel, flags::O_RDONLY).err().unwrap();
+        assert_eq!(refused.errno, Errno::EBUSY);
+        assert_eq!(all.deallocate(("st0", &unit), &kernel).unwrap_err().errno, Errno::EPERM);
+        all.deallocate(("st0", &unit), &me).unwrap();
+        assert!(Claim::new(&unit, "st0", &kernel, flags::O_RDONLY).is_ok());
+    }
+}
