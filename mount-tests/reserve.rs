@@ -11,11 +11,17 @@ pub const CHECKS: &[Check] = &[
 ];
 
 /// `hold DEV`: another session allocates it and keeps it until `let_go` or its death.
-const OTHERS: &str = "mkfifo $T/go
-    hold() { setsid -w bash -c 'spindle --at $M ctl allocate '$1' && echo $$ >$T/holder &&
-        read x <$T/go; spindle --at $M ctl deallocate '$1 & until [ -s $T/holder ]; do sleep 0.01; done; }
+const OTHERS: &str = "mkfifo $T/go; export -n BASH_ENV
+    cat > $T/holder.sh <<'END'
+spindle --at $M ctl allocate $1 && echo $$ >$T/holder
+read -t 30 x <>$T/go
+spindle --at $M ctl deallocate $1
+END
+    hold() { setsid -w timeout --foreground 60 bash $T/holder.sh $1 >/dev/null 2>&1 &
+        until [ -s $T/holder ]; do sleep 0.01; done; }
+    leader() { awk '{print $6}' /proc/$(cat $T/holder)/stat; }
     let_go() { echo >$T/go; wait; }
-    mine() { setsid -w bash -c \"$*\"; }\n";
+    mine() { timeout 60 setsid -w bash -c \"$*\"; }\n";
 
 fn allocated() {
     let h = House::new();
@@ -23,9 +29,9 @@ fn allocated() {
         "{OTHERS} hold st0
          for d in st0 nst0; do ! mine \": <$M/dev/$d\" 2>$T/e; grep -q busy $T/e; done
          ! mine 'spindle --at $M ctl allocate st0' 2>$T/e
-         grep -q \"st0: held by session $(cat $T/holder)\" $T/e
+         grep -q \"st0: held by session $(leader)\" $T/e
          ! mine 'spindle --at $M ctl deallocate st0' 2>$T/e; grep -q 'not allocated to your' $T/e
-         grep -q \"^st0 .* owner=$(cat $T/holder) \" $M/proc/status; let_go
+         grep -q \"^st0 .* owner=$(leader) \" $M/proc/status; let_go
          mine \": <$M/dev/st0; spindle --at $M ctl allocate st0; echo x >$M/dev/st0
              spindle --at $M ctl deallocate st0\"; [ $(cat $M/dev/nst0) = x ]
          ! grep -q owner= $M/proc/status
@@ -47,7 +53,7 @@ fn allocated() {
 fn holder_dies() {
     let h = House::new();
     h.sh(&format!(
-        "{OTHERS} hold sd1; kill -9 $(cat $T/holder); a=$(date +%s%N)
+        "{OTHERS} hold sd1; kill -9 $(leader); a=$(date +%s%N)
          mine 'spindle --at $M ctl allocate sd1 5s'; b=$(date +%s%N)
          [ $(((b - a) / 1000000)) -lt 1000 ]"
     ));
@@ -57,8 +63,8 @@ fn in_order() {
     let h = House::new();
     h.sh(&format!(
         "{OTHERS} hold st0; for i in 1 2 3; do
-             setsid -w bash -c \"spindle --at $M ctl allocate st0 30s; echo $i >>$T/order
-                 spindle --at $M ctl deallocate st0\" >/dev/null &
+             setsid -w timeout --foreground 60 bash -c \"spindle --at $M ctl allocate st0 30s
+                 echo $i >>$T/order; spindle --at $M ctl deallocate st0\" >/dev/null 2>&1 &
              until grep -q \" waiting=$i \" $M/proc/status; do sleep 0.01; done; done
          let_go; [ \"$(cat $T/order | tr -d '\\n')\" = 123 ]"
     ));

@@ -315,7 +315,7 @@ impl FileOps for ControlHandle {
     }
 
     fn nature(&self) -> Nature {
-        NATURE
+        Nature { has_parallel_writes: true, ..NATURE }
     }
 
     fn read(

@@ -13,6 +13,10 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::time::{Duration, SystemTime};
 
+/// Length shown of a file that is made anew at every open. Within it the host lets several write
+/// at once (fuse_dio_wr_exclusive_lock); else a command that waits would hold up all others.
+const SERVED_BYTES: u64 = 8192;
+
 /// Charged for an inode and its name, in bytes; so that names alone cannot fill the host.
 pub(super) const INODE_BYTES: u64 = 512;
 /// Most bytes of extended attributes of an inode, names and values.
@@ -135,6 +139,7 @@ impl Inode {
                 (pages.length(), pages.count())
             }
             Body::Symlink(target) => (target.len() as u64, 0),
+            Body::Served(_) => (SERVED_BYTES, 0),
             _ => (0, 0),
         };
         let meta = self.meta.lock();
