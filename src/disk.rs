@@ -72,6 +72,8 @@ pub struct Disk {
     /// Counts the readings of the table that were begun.
     readings: AtomicU64,
     on_rescan: RwLock<Option<OnRescan>>,
+    /// Protected by command (`BLKROSET`), whatever the medium says.
+    is_protected: AtomicBool,
 }
 
 impl Disk {
@@ -94,6 +96,7 @@ impl Disk {
             partitions: RwLock::default(),
             readings: AtomicU64::new(0),
             on_rescan: RwLock::new(None),
+            is_protected: AtomicBool::new(false),
         }
     }
 
@@ -108,6 +111,40 @@ impl Disk {
     /// `ENXIO` when the unit is absent.
     pub fn geometry(&self) -> Result<Geometry, Error> {
         self.unit.geometry().map_err(|error| Error::device(&self.name, error.into()))
+    }
+
+    /// Protects the disk, or lets it be written again as far as its medium may.
+    pub fn protect(&self, is_protected: bool) {
+        self.is_protected.store(is_protected, Ordering::Release);
+    }
+
+    /// Whether writes are refused: by the medium, or by command.
+    ///
+    /// # Errors
+    /// `ENOMEDIUM`, or the unit's own.
+    pub fn is_read_only(&self) -> Result<bool, Error> {
+        Ok(self.is_protected.load(Ordering::Acquire) || self.geometry()?.read_only)
+    }
+
+    /// At an open for writing: that neither medium nor command is against it.
+    ///
+    /// # Errors
+    /// `EROFS`; as [`is_read_only`](Disk::is_read_only).
+    pub fn check_writable(&self) -> Result<(), Error> {
+        if self.is_read_only()? { Err(self.protected("the medium is read-only")) } else { Ok(()) }
+    }
+
+    /// At a write to a file that is open: that no command has protected the disk since.
+    ///
+    /// # Errors
+    /// `EROFS`.
+    pub fn check_unprotected(&self) -> Result<(), Error> {
+        let is_protected = self.is_protected.load(Ordering::Acquire);
+        if is_protected { Err(self.protected("protected by BLKROSET")) } else { Ok(()) }
+    }
+
+    fn protected(&self, why: &str) -> Error {
+        Error::new(Errno::EROFS, format!("{}: {why}", self.name))
     }
 
     /// What the node of partition `part` shows; 0 is the whole disk.
@@ -197,6 +234,7 @@ impl Disk {
         at: u64,
         len: u64,
     ) -> Result<Answer<()>, Error> {
+        self.check_unprotected()?;
         let sector = u64::from(self.geometry()?.sector_bytes);
         let is_inside = at.checked_add(len).is_some_and(|end| end <= window.len);
         if !is_inside || !at.is_multiple_of(sector) || !len.is_multiple_of(sector) {

@@ -173,6 +173,7 @@ impl FileOps for RawFile {
 
     fn write(&self, call: &Call, at: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
         let Opening { disk, window, .. } = &self.open;
+        disk.check_unprotected()?;
         aligned(disk, at, data.len())?;
         let len = window.clip_write(&disk.name, at, data.len())?;
         let start = window.start + at;

@@ -27,6 +27,7 @@ pub fn all(kernel: &Arc<Kernel>) -> Vec<Report> {
         ("files", files),
         ("interrupts", interrupts),
         ("ioports", ioports),
+        ("ioctls", ioctls),
         ("mounts", mounts),
         ("nodes", nodes),
         ("perf", perf),
@@ -78,6 +79,20 @@ fn devtab(kernel: &Kernel) -> String {
         let _ = writeln!(text, "{} {} {}", row.driver, row.dev.minor, row.address);
         text
     })
+}
+
+/// `driver number name`, a line a command.
+fn ioctls(kernel: &Kernel) -> String {
+    let mut lines = std::collections::BTreeSet::new();
+    for row in kernel.special.switch().units() {
+        let commands = match kernel.special.character(&row.name) {
+            Some(node) if row.table == Table::Character => node.unit.commands(),
+            _ => crate::ioctl::DISK_COMMANDS,
+        };
+        lines
+            .extend(commands.iter().map(|(cmd, name)| format!("{} {cmd:#x} {name}\n", row.driver)));
+    }
+    lines.into_iter().collect()
 }
 
 fn ioports(kernel: &Kernel) -> String {

@@ -245,10 +245,7 @@ fn is_writing(flags: i32) -> bool {
 }
 
 fn check_writable(disk: &Disk, flags: i32) -> Result<(), Error> {
-    if is_writing(flags) && disk.geometry()?.read_only {
-        return Err(Error::new(Errno::EROFS, format!("{}: the medium is read-only", disk.name)));
-    }
-    Ok(())
+    if is_writing(flags) { disk.check_writable() } else { Ok(()) }
 }
 
 /// An open block node of a disk or partition: bytes, through the cache.
@@ -351,6 +348,7 @@ impl FileOps for BlockFile {
     }
 
     fn write(&self, call: &Call, at: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
+        self.open.disk.check_unprotected()?;
         let is_direct = call.flags & O_DIRECT != 0;
         if is_direct {
             raw::aligned(&self.open.disk, at, data.len())?;

@@ -59,7 +59,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("fuse", "error file ioctl sync vfs"),
     ("block_tests", "cache disk error file ioctl spec sync"),
     ("kernel", "cache config disk error file spec sync vfs"),
-    ("reports", "cache disk error file kernel spec sync vfs words"),
+    ("reports", "cache disk error file ioctl kernel spec sync vfs words"),
     ("verbs", "cache character config ctl disk error file holders kernel spec sync vfs words"),
     (
         "boot",

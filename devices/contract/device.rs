@@ -403,6 +403,11 @@ pub trait CharDevice: Send + Sync {
         Err(IoError::Unsupported)
     }
 
+    /// The commands that [`CharDevice::ioctl`] takes: number and name, for `proc/ioctls`.
+    fn commands(&self) -> &'static [(u32, &'static str)] {
+        &[]
+    }
+
     /// Rung whenever a `WouldBlock` might have become an answer.
     fn waits(&self) -> Option<Arc<WaitQueue>> {
         None

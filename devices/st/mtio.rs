@@ -9,6 +9,10 @@ pub(super) const MTIOCGET_32: u32 = 0x801c_6d02;
 pub(super) const MTIOCPOS: u32 = 0x8008_6d03;
 pub(super) const MTIOCPOS_32: u32 = 0x8004_6d03;
 
+/// What the driver takes.
+pub(super) const COMMANDS: &[(u32, &str)] =
+    &[(MTIOCTOP, "MTIOCTOP"), (MTIOCGET, "MTIOCGET"), (MTIOCPOS, "MTIOCPOS")];
+
 /// An operation of `MTIOCTOP`, by its name there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MtOp {

@@ -24,9 +24,16 @@ const AGE_MIN: u64 = 1 << 20;
 const SLOTS: usize = 16;
 
 /// The readers of one device.
-#[derive(Default)]
 pub(super) struct Readers {
     slots: [Slot; SLOTS],
+    /// The largest window of this device, in bytes.
+    window_max: AtomicU64,
+}
+
+impl Default for Readers {
+    fn default() -> Readers {
+        Readers { slots: Default::default(), window_max: AtomicU64::new(WINDOW_MAX) }
+    }
 }
 
 /// One reader. Races on it cost a wrong guess, so each word stands for itself.
@@ -58,6 +65,16 @@ impl Run {
 }
 
 impl Readers {
+    /// The largest window, in bytes.
+    pub fn window_max(&self) -> u64 {
+        self.window_max.load(Ordering::Relaxed)
+    }
+
+    /// Sets the largest window; 0 reads nothing ahead.
+    pub fn set_window_max(&self, bytes: u64) {
+        self.window_max.store(bytes, Ordering::Relaxed);
+    }
+
     fn slot(&self, pid: u32) -> &Slot {
         &self.slots[pid as usize % SLOTS]
     }
@@ -94,7 +111,7 @@ impl Readers {
         size: u64,
         cache_bytes: u64,
     ) -> Option<Range<u64>> {
-        let most = WINDOW_MAX.min(cache_bytes / 64);
+        let most = self.window_max().min(cache_bytes / 64);
         if !run.is_sequential || most < BLOCK_BYTES as u64 {
             return None;
         }

@@ -108,6 +108,17 @@ impl CachedDevice {
         self.geometry.bytes()
     }
 
+    /// How far ahead of a sequential reader is read at most, in bytes.
+    #[must_use]
+    pub fn read_ahead_max(&self) -> u64 {
+        self.readers.window_max()
+    }
+
+    /// Sets that; 0 reads nothing ahead.
+    pub fn set_read_ahead_max(&self, bytes: u64) {
+        self.readers.set_window_max(bytes);
+    }
+
     /// Whether every write is on the medium before it returns.
     #[must_use]
     pub fn is_synchronous(&self) -> bool {

@@ -55,7 +55,7 @@ const DRIVERS: &[&'static dyn Driver] = &[
     &TestDriver("fd", "disk", DISK, Some(2)),
     &TestDriver("rsd", "disk", DISK, None),
     &TestDriver("com", "serial", &[], None),
-    &TestDriver("st", "tape", RAM, None),
+    &TestDriver("st", "tape", DISK, None),
     &TestDriver("lp", "printer", &[], None),
 ];
 
