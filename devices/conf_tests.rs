@@ -65,6 +65,7 @@ fn the_default_units_are_found_in_the_order_of_the_description() {
         "fd0 2,0",
         "rfd0 2,0",
         "ram0 1,0",
+        "rram0 162,0",
     ];
     assert_eq!(nodes, expected);
 }
@@ -107,6 +108,7 @@ fn drivers_are_listed_by_table_and_major() {
             (Character, 8, "sd"),
             (Character, 9, "st"),
             (Character, 66, "lp"),
+            (Character, 162, "ram"),
             (Block, 1, "ram"),
             (Block, 2, "fd"),
             (Block, 3, "hd"),

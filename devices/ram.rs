@@ -28,6 +28,11 @@ impl Driver for Ram {
         Some(1)
     }
 
+    /// Linux's number of raw devices: character row 1 is that of the memory devices.
+    fn char_major(&self) -> Option<u16> {
+        Some(162)
+    }
+
     fn section(&self) -> &'static str {
         "disk"
     }

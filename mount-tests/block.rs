@@ -149,6 +149,8 @@ fn raw_twin() {
         "head -c 1M /dev/urandom > $T/f; dd if=$T/f of=$M/dev/rsd0 bs=64k conv=notrunc status=none
           cmp -n 1048576 $T/f $S/sd0.img; cmp -n 1048576 $T/f $M/dev/sd0
           dd if=/dev/zero of=$M/dev/rsd0 bs=4k count=1 conv=notrunc status=none
-          cmp -n 4096 /dev/zero $M/dev/sd0",
+          cmp -n 4096 /dev/zero $M/dev/sd0
+          dd if=$T/f of=$M/dev/rram0 bs=64k conv=notrunc status=none
+          cmp -n 1048576 $T/f $M/dev/ram0; cmp -n 1048576 $T/f $M/dev/rram0",
     );
 }
