@@ -4,6 +4,7 @@
 //! to be run where waiting stalls nobody else. It never waits without bound before it returns.
 
 use crate::error::{Errno, Error};
+use crate::lent::Lent;
 use crate::sync::{Arc, Mutex};
 use devices::{DevId, Interrupt};
 use std::collections::BTreeMap;
@@ -131,6 +132,12 @@ pub trait FileOps: Send + Sync {
         at: u64,
         buf: &mut Vec<u8>,
     ) -> Result<Answer<usize, Vec<u8>>, Error>;
+
+    /// What [`FileOps::read`] of `len` bytes would answer at once, lent instead of copied: `None`
+    /// where it cannot be had like that; then nothing was done. For long reads.
+    fn lend(&self, _call: &Call, _at: u64, _len: usize) -> Option<Vec<Lent>> {
+        None
+    }
 
     /// At most `data.len()` bytes at byte `at`.
     ///

@@ -19,6 +19,7 @@ pub mod fuse;
 pub mod holders;
 pub mod ioctl;
 pub mod kernel;
+pub mod lent;
 pub mod lpr;
 pub mod partition;
 pub mod raw;

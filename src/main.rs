@@ -1,5 +1,10 @@
 //! The daemon and its commands: parse, log, dispatch. What is decided is decided elsewhere.
 
+/// Blocks of the cache lie on whole pages, and these in large ones, where the host's kernel copies
+/// them for half the price; `.cargo/config.toml` says how.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 use spindle::{boot, cli, commands};
 use std::process::ExitCode;
 

@@ -14,6 +14,7 @@ use crate::file::{
 };
 use crate::holders::{Claim, Holders};
 use crate::ioctl;
+use crate::lent::Lent;
 use crate::raw::{self, RawFile};
 use crate::sync::{Arc, Mutex};
 use devices::engine::Engine;
@@ -345,6 +346,21 @@ impl FileOps for BlockFile {
             disk.note(from, "return step=10", || format!("{len} bytes"));
             Ok(memory)
         })))
+    }
+
+    fn lend(&self, call: &Call, at: u64, len: usize) -> Option<Vec<Lent>> {
+        let len = self.open.window.clip(at, len);
+        if call.flags & O_DIRECT != 0 || len == 0 {
+            return None;
+        }
+        let (from, start) = (raw::origin(call), self.open.window.start + at);
+        if !self.cached().holds(start, len) {
+            return None;
+        }
+        self.open.disk.note(from, "call step=1", || format!("read {len} at {start}"));
+        let lent = self.cached().lend(from, start, len).ok()??;
+        self.open.disk.note(from, "return step=10", || format!("{len} bytes lent"));
+        Some(lent)
     }
 
     fn write(&self, call: &Call, at: u64, data: &[u8]) -> Result<Answer<usize>, Error> {

@@ -64,6 +64,8 @@ fn command(job: &Job, file: &Path, span_bytes: u64, milliseconds: u64) -> Comman
     let mut fio = Command::new("fio");
     fio.args(["--name=bench", "--ioengine=psync", "--thread", "--time_based", "--fallocate=none"]);
     fio.args(["--allow_file_create=0", "--group_reporting", "--output-format=json"]);
+    // As dd does; calls of a mebibyte from other memory would be cut at its pages.
+    fio.arg("--iomem_align=4096");
     fio.arg(format!("--filename={}", escaped(&file.display().to_string())));
     fio.arg(format!("--rw={}", job.shape.name()));
     fio.arg(format!("--bs={}", job.block_bytes));

@@ -29,6 +29,9 @@ const MANY_BUFFERS: u64 = 1 << 20;
 const BUFFER_BYTES: u64 = 4 << 10;
 
 const MIB: u64 = 1 << 20;
+/// A file is filled and read in calls of this length: those of a mebibyte would be cut where the
+/// memory is not on a page's edge, and the raw node takes whole sectors only.
+const FILL_BYTES: usize = 512 << 10;
 
 /// What all targets are made from.
 pub struct Setup {
@@ -73,7 +76,7 @@ impl Target {
     /// Writes the whole file, has it kept, and reads it back.
     pub fn fill(&self) -> Result<(), Trouble> {
         let fail = |error| Trouble::new(format!("{}: filling", self.name), error);
-        let mut chunk = vec![0; 1 << 20];
+        let mut chunk = vec![0; FILL_BYTES];
         fastrand::Rng::with_seed(crate::stats::SEED).fill(&mut chunk);
         let file = File::options().read(true).write(true).open(&self.file).map_err(fail)?;
         for at in (0..self.bytes).step_by(chunk.len()) {
@@ -89,11 +92,11 @@ impl Target {
         }
     }
 
-    /// Reads the whole file; its last mebibyte.
+    /// Reads the whole file; its last piece.
     pub fn warm(&self) -> Result<Vec<u8>, Trouble> {
         let fail = |error| Trouble::new(format!("{}: reading", self.name), error);
         let mut file = File::open(&self.file).map_err(fail)?;
-        let mut chunk = vec![0; 1 << 20];
+        let mut chunk = vec![0; FILL_BYTES];
         for _ in (0..self.bytes).step_by(chunk.len()) {
             go_on()?;
             file.read_exact(&mut chunk).map_err(fail)?;

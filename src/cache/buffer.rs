@@ -22,12 +22,14 @@
 //!    not yet), `flying` (on its way there). Dirty and flying sectors are valid.
 //! 2. A fill never overwrites a valid sector, so a write need not wait for a fill under way.
 //! 3. One write-out at a time: the device may reorder, so two could end in the wrong order.
-//! 4. `stale` sectors were changed on the medium by others while something was under way; what
+//! 4. Bytes may be lent to readers; who changes or takes the memory meanwhile does so with a copy.
+//! 5. `stale` sectors were changed on the medium by others while something was under way; what
 //!    was read of them before is not used, what was written is not kept.
 //!
 //! A wholly dirty buffer gives its memory away, because bulk writing should not copy; who wants it
 //! meanwhile waits, which on a unit without a timing model is the time of the copy it saves.
 
+use crate::lent::{Lent, Memory};
 use devices::{Clock, Failure, IoError, SECTOR_SIZE, SimTime};
 
 /// Bytes in a block, the unit of the cache.
@@ -55,7 +57,7 @@ fn small(sectors: usize) -> u8 {
 }
 
 /// Bytes `from..to` of one block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
     pub from: usize,
     pub to: usize,
@@ -132,7 +134,7 @@ pub(super) struct Part {
 #[derive(Default)]
 pub(super) struct Buffer {
     /// [`BLOCK_BYTES`] bytes; empty while away or not yet needed.
-    memory: Vec<u8>,
+    memory: Memory,
     /// When it became dirty; where it is clean, when it became so.
     since: SimTime,
     trouble: Option<Box<Trouble>>,
@@ -156,7 +158,7 @@ pub(super) struct Buffer {
 impl Buffer {
     /// A buffer that knows nothing, with memory to use when it needs some.
     pub fn empty(memory: Vec<u8>, now: SimTime) -> Buffer {
-        Buffer { memory, since: now, ..Buffer::default() }
+        Buffer { memory: memory.into(), since: now, ..Buffer::default() }
     }
 
     /// Whether all of `need` can be read now.
@@ -166,7 +168,12 @@ impl Buffer {
 
     /// The bytes of a span that it holds.
     pub fn bytes(&self, span: Span) -> &[u8] {
-        self.memory.get(span.from..span.to).unwrap_or(&[])
+        self.memory.bytes().get(span.from..span.to).unwrap_or(&[])
+    }
+
+    /// Lends the bytes of a span that it holds.
+    pub fn lend(&mut self, span: Span) -> Lent {
+        self.memory.lend(span.from, span.to)
     }
 
     /// The only copy of something.
@@ -275,9 +282,9 @@ impl Buffer {
     /// `data` fills only in part are valid.
     pub fn write_in(&mut self, span: Span, data: &[u8], touched: Sectors, clock: &impl Clock) {
         if self.memory.is_empty() {
-            self.memory = vec![0; BLOCK_BYTES];
+            self.memory = vec![0; BLOCK_BYTES].into();
         }
-        if let Some(room) = self.memory.get_mut(span.from..span.to) {
+        if let Some(room) = self.memory.to_mut().get_mut(span.from..span.to) {
             room.copy_from_slice(data);
         }
         if self.dirty == 0 {
@@ -304,7 +311,7 @@ impl Buffer {
         let (first, count) = hull(missing);
         let mut memory = Vec::new();
         if self.valid == 0 {
-            memory = std::mem::take(&mut self.memory);
+            memory = self.memory.salvage();
         }
         memory.resize(usize::from(count) * SECTOR_SIZE, 0);
         self.is_filling = true;
@@ -340,14 +347,14 @@ impl Buffer {
         let news = asked & !self.valid & !self.stale;
         if self.memory.is_empty() && first == 0 {
             memory.resize(BLOCK_BYTES, 0);
-            self.memory = memory;
+            self.memory = memory.into();
         } else {
             if self.memory.is_empty() {
-                self.memory = vec![0; BLOCK_BYTES];
+                self.memory = vec![0; BLOCK_BYTES].into();
             }
             let base = usize::from(first) * SECTOR_SIZE;
             let sector = memory.chunks_exact(SECTOR_SIZE);
-            let rooms = self.memory[base..].chunks_exact_mut(SECTOR_SIZE);
+            let rooms = self.memory.to_mut()[base..].chunks_exact_mut(SECTOR_SIZE);
             for (n, (room, sector)) in rooms.zip(sector).enumerate() {
                 if news & sectors(first + small(n), 1) != 0 {
                     room.copy_from_slice(sector);
@@ -365,7 +372,7 @@ impl Buffer {
         }
         // A fill still under way would take the place of memory that is away for its own.
         if self.dirty == full && !self.is_filling {
-            let mut memory = std::mem::take(&mut self.memory);
+            let mut memory = self.memory.take();
             let count = small(full.count_ones() as usize);
             memory.truncate(usize::from(count) * SECTOR_SIZE);
             parts.push(Part { first: 0, count, memory });
@@ -405,7 +412,7 @@ impl Buffer {
             self.valid &= !mask;
         } else if self.memory.is_empty() {
             memory.resize(BLOCK_BYTES, 0);
-            self.memory = memory;
+            self.memory = memory.into();
         }
         self.flying &= !mask;
         if let Err(failure) = fate {
@@ -476,7 +483,7 @@ impl Buffer {
     }
 
     /// Takes the memory of a buffer that is given up.
-    pub fn into_memory(self) -> Vec<u8> {
-        self.memory
+    pub fn into_memory(mut self) -> Vec<u8> {
+        self.memory.salvage()
     }
 }

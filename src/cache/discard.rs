@@ -5,8 +5,10 @@
 //! discard). What is being fetched meanwhile is not used, what is being written is not kept.
 
 use super::BLOCK_BYTES;
+use super::books::{GROUP_BLOCKS, Key};
 use super::buffer::{Sectors, Span};
 use super::device::CachedDevice;
+use super::shard::Shard;
 use super::transfer::index;
 use crate::error::{Errno, Error};
 use crate::sync::Arc;
@@ -53,14 +55,25 @@ impl CachedDevice {
         change: impl Fn(&mut super::buffer::Buffer, Sectors),
     ) {
         let keys = self.keys(range);
-        self.cache.each_shard(|shard, _: &mut Vec<()>| {
-            shard.sweep(&keys, self.ledgers(), |key, buffer| {
+        let sweep = |shard: &mut Shard, keys: &Range<Key>| {
+            shard.sweep(keys, self.ledgers(), |key, buffer| {
                 let base = key.block() * BLOCK_BYTES as u64;
                 let from = index(base, range.start.max(base));
                 let to = BLOCK_BYTES.min(index(base, range.end));
                 change(buffer, part(Span { from, to }, self.unit_shift()) & self.full(key));
             });
-        });
+        };
+        if keys.end.0 - keys.start.0 > self.cache.size() / BLOCK_BYTES as u64 {
+            self.cache.each_shard(|shard, _: &mut Vec<()>| sweep(shard, &keys));
+        } else {
+            // Fewer blocks than buffers: where a group of them is, if it is anywhere, is known.
+            let mut first = keys.start;
+            while first < keys.end {
+                let behind = Key((first.group() + 1) * GROUP_BLOCKS).min(keys.end);
+                sweep(&mut self.cache.shard(first), &(first..behind));
+                first = behind;
+            }
+        }
         self.cache.room.ring();
     }
 

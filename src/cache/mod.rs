@@ -80,8 +80,8 @@ impl Default for CacheConfig {
         CacheConfig {
             size_bytes: 64 << 20,
             flush_age_nanos: 30_000_000_000,
-            wake_percent: 40,
-            high_percent: 60,
+            wake_percent: 60,
+            high_percent: 80,
         }
     }
 }

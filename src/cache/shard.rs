@@ -9,6 +9,7 @@
 
 use super::books::{Admission, Counts, Due, GROUP, GROUP_BLOCKS, Group, Key, Ledgers, Marks};
 use super::buffer::{BLOCK_BYTES, Buffer, Part, Sectors, Span, Tally};
+use crate::lent::Lent;
 use devices::SimTime;
 use devices::engine::Engine;
 use lru::LruCache;
@@ -154,17 +155,68 @@ impl Shard {
     /// to the first one that is not there. What is read to the end of its block sinks where
     /// `is_ageing`.
     pub fn copy_out(&mut self, key: Key, offset: usize, out: &mut [u8], is_ageing: bool) -> Copied {
-        let found = self.look_up(key, (offset + out.len()).div_ceil(BLOCK_BYTES));
+        let mut done = 0;
+        self.read_out((key, offset), out.len(), is_ageing, |buffer, span| {
+            let len = span.to - span.from;
+            out[done..done + len].copy_from_slice(buffer.bytes(span));
+            done += len;
+        })
+    }
+
+    /// The same without a copy: lends the bytes.
+    pub fn lend_out(
+        &mut self,
+        key: Key,
+        offset: usize,
+        len: usize,
+        is_ageing: bool,
+        out: &mut Vec<Lent>,
+    ) -> Copied {
+        let (mut spans, mut blocks) = ([Span::default(); GROUP], 0);
+        let copied = self.read_out((key, offset), len, is_ageing, |_, span| {
+            spans[blocks] = span;
+            blocks += 1;
+        });
+        let mut key = key;
+        for span in &spans[..blocks] {
+            out.extend(self.lru.peek_mut(&key).map(|buffer| buffer.lend(*span)));
+            key = key.next();
+        }
+        copied
+    }
+
+    /// Whether neighbouring blocks of a group hold `len` bytes from byte `offset` of the first on.
+    pub fn holds(&self, key: Key, offset: usize, len: usize) -> bool {
+        let blocks = (offset + len).div_ceil(BLOCK_BYTES);
+        let spans = (0..blocks).map(|n| Span {
+            from: if n == 0 { offset } else { 0 },
+            to: BLOCK_BYTES.min(offset + len - n * BLOCK_BYTES),
+        });
+        let found = self.look_up(key, blocks);
+        let holds = |(buffer, span): (&Option<&Buffer>, Span)| {
+            buffer.is_some_and(|buffer| buffer.holds(span.touched(9)))
+        };
+        found.iter().zip(spans).all(holds)
+    }
+
+    /// Reads bytes of neighbouring blocks of a group, block by block, as far as they are there.
+    fn read_out(
+        &mut self,
+        (key, offset): (Key, usize),
+        len: usize,
+        is_ageing: bool,
+        mut read: impl FnMut(&Buffer, Span),
+    ) -> Copied {
+        let found = self.look_up(key, (offset + len).div_ceil(BLOCK_BYTES));
         let (mut copied, mut from, mut blocks) = (Copied::default(), offset, 0);
         let mut uses = [Use::Recent; GROUP];
         for (buffer, mark) in found.iter().map_while(|buffer| *buffer).zip(&mut uses) {
-            let left = &mut out[copied.bytes..];
-            let span = Span { from, to: BLOCK_BYTES.min(from + left.len()) };
+            let span = Span { from, to: BLOCK_BYTES.min(from + len - copied.bytes) };
             if !buffer.holds(span.touched(9)) {
                 break;
             }
             let len = span.to - span.from;
-            left[..len].copy_from_slice(buffer.bytes(span));
+            read(buffer, span);
             copied.hits += u64::from(!buffer.is_fresh);
             copied.was_ahead |= buffer.is_ahead;
             if is_ageing && span.to == BLOCK_BYTES {
@@ -251,11 +303,16 @@ impl Shard {
             if !buffer.is_unsaved() && admission != Admission::Yes {
                 return Err(Stop::Throttle(admission));
             }
-            let was = buffer.tally();
-            buffer.write_in(span, data, touched, taking.engine);
-            let is = buffer.tally();
             let is_long_ago = tick.wrapping_sub(buffer.used_at) > slack;
-            self.book(key, was, is, taking.ledgers);
+            if buffer.is_dirty() {
+                // Nothing in the books depends on which of its sectors are.
+                buffer.write_in(span, data, touched, taking.engine);
+            } else {
+                let was = buffer.tally();
+                buffer.write_in(span, data, touched, taking.engine);
+                let is = buffer.tally();
+                self.book(key, was, is, taking.ledgers);
+            }
             self.mark_used(key, if is_long_ago { Use::Now } else { Use::Recent });
             return Ok(());
         }

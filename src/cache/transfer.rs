@@ -10,6 +10,7 @@ use super::buffer::{BLOCK_BYTES, Buffer, Part, Span};
 use super::device::CachedDevice;
 use super::shard::{Copied, Fill, Room, Stop, Taking, Victims};
 use crate::error::Error;
+use crate::lent::Lent;
 use crate::sync::Arc;
 use devices::{Class, Clock, Failure, Interrupt, Origin, Rejected, Request, Sector};
 use std::sync::atomic::Ordering::Relaxed;
@@ -39,6 +40,17 @@ struct Begun {
 fn in_group(at: u64, left: usize) -> usize {
     let room = GROUP_BYTES - at % GROUP_BYTES;
     left.min(usize::try_from(room).unwrap_or(left))
+}
+
+/// The parts of `len` bytes from `at` on that lie in one group of blocks each.
+fn groups(at: u64, len: usize) -> impl Iterator<Item = (u64, usize)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let pos = at + done as u64;
+        let part = in_group(pos, len - done);
+        done += part;
+        (part > 0).then_some((pos, part))
+    })
 }
 
 /// The place of byte `at` in its block.
@@ -74,6 +86,48 @@ impl CachedDevice {
         interrupt: &Interrupt,
     ) -> Result<(), Error> {
         self.read_as(origin, at, buf, Temper::Patient(interrupt)).map(drop)
+    }
+
+    /// Whether all of these bytes are in the cache now.
+    #[must_use]
+    pub fn holds(&self, at: u64, len: usize) -> bool {
+        groups(at, len).all(|(pos, len)| {
+            let key = self.key(pos);
+            self.cache.shard(key).holds(key, offset(pos), len)
+        })
+    }
+
+    /// Reads without copying: the bytes, in order, if all of them are there, as
+    /// [`CachedDevice::holds`] has told. `None`: they have gone meanwhile.
+    ///
+    /// # Errors
+    /// `ENOSPC` outside the unit.
+    pub fn lend(
+        self: &Arc<Self>,
+        origin: Origin,
+        at: u64,
+        len: usize,
+    ) -> Result<Option<Vec<Lent>>, Error> {
+        self.check(at, len as u64)?;
+        let run = self.readers.note(origin.pid, at, len as u64);
+        let is_ageing = run.is_ageing(self.cache.size());
+        let mut lent = Vec::with_capacity(len / BLOCK_BYTES + 2);
+        let (mut hits, mut was_ahead) = (0, false);
+        for (pos, part) in groups(at, len) {
+            let key = self.key(pos);
+            let read = self.cache.shard(key).lend_out(key, offset(pos), part, is_ageing, &mut lent);
+            hits += read.hits;
+            was_ahead |= read.was_ahead;
+            if read.bytes < part {
+                self.come_again(origin, at, at + len as u64, hits);
+                return Ok(None);
+            }
+        }
+        if was_ahead {
+            self.read_ahead(origin, run, at + len as u64);
+        }
+        self.cache.note(origin, "hit step=2", || format!("{} {len} at {at}", self.name()));
+        Ok(Some(lent))
     }
 
     /// Takes bytes, without sleeping: how many. What is taken is in the cache and will be written

@@ -50,13 +50,13 @@ const CACHE: &[Key] = &[
     Key {
         name: "wake_percent",
         kind: Kind::Number,
-        default: "40",
+        default: "60",
         doc: "delayed writes begin early when they fill so many hundredths of the cache",
     },
     Key {
         name: "high_percent",
         kind: Kind::Number,
-        default: "60",
+        default: "80",
         doc: "who writes must wait when delayed writes fill so many hundredths of the cache",
     },
 ];

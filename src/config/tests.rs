@@ -85,7 +85,7 @@ fn the_machine_as_shipped_has_its_units_in_order() {
     let names: Vec<_> = config.units.iter().map(|unit| unit.name.as_str()).collect();
     assert_eq!(names, ["ram0", "sd0", "sd1", "hd0", "fd0", "st0", "lp0", "lp1"]);
     assert_eq!((config.cache.size_bytes, config.cache.flush_age_nanos), (64 << 20, 30_000_000_000));
-    assert_eq!((config.cache.wake_percent, config.cache.high_percent), (40, 60));
+    assert_eq!((config.cache.wake_percent, config.cache.high_percent), (60, 80));
     assert_eq!(config.machine, MachineConfig { time: Time::Real, seed: None });
     assert_eq!(unit(&config, "sd1").number("size"), Some(256 << 20));
     assert_eq!(unit(&config, "hd0").text("timing"), Some("disk7200"));
@@ -174,7 +174,7 @@ $; sise = '64M'
     2: there is only one [cache], write it with one bracket
 size = 1
     1: "size" stands in no section such as [cache]
-[cache]; wake_percent = 70
+[cache]; wake_percent = 90
     2: wake_percent is at most high_percent, and that is at most 100
 [cache]; size = '1M'; high_percent = 101
     3: wake_percent is at most high_percent, and that is at most 100

@@ -3,6 +3,7 @@
 use super::Door;
 use super::argument::Asleep;
 use super::reply::{Refuse, call, caller, conclude, guarded};
+use super::scatter::RUNS_MAX;
 use crate::error::{Errno, Error};
 use crate::file::{
     Answer, Call, FileOps, IoctlAnswer, IoctlCall, Nature, OpenFile, Seek, SyncKind,
@@ -135,11 +136,20 @@ impl Door {
     ) {
         begin!(req, "read {handle} {at} {size}");
         let (id, call, size) = (req.unique().0, call(req, flags), size as usize);
+        let file = match self.file(handle) {
+            Ok(file) => file,
+            Err(error) => return conclude::<(), _>(id, Err(error), reply, |(), _| ()),
+        };
+        if size > SMALL_READ_BYTES_MAX
+            && self.wire.is_open()
+            && let Ok(Some(lent)) = guarded(id, || Ok(file.ops.lend(&call, at, size)))
+            && lent.len() <= RUNS_MAX
+        {
+            file.moved_to(at + lent.iter().map(|run| run.bytes().len() as u64).sum::<u64>());
+            return conclude(id, Ok(lent), reply, |lent, reply| self.wire.data(id, &lent, reply));
+        }
         with_buffer(size, |buf| {
-            let read = guarded(id, || {
-                let file = self.file(handle)?;
-                file.ops.read(&call, at, buf).map(|answer| (file, answer))
-            });
+            let read = guarded(id, || file.ops.read(&call, at, buf).map(|answer| (file, answer)));
             match read {
                 Ok((file, Answer::Now(len))) => {
                     file.moved_to(at + len as u64);

@@ -25,6 +25,7 @@ mod names;
 pub mod os;
 pub mod park;
 mod reply;
+mod scatter;
 pub mod session;
 pub mod work;
 
@@ -40,6 +41,7 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use park::Park;
+use scatter::Wire;
 use std::ffi::OsStr;
 use std::io::PipeWriter;
 use std::path::{Path, PathBuf};
@@ -84,6 +86,8 @@ pub struct Door {
     closing: Arc<Closing>,
     /// Whether the machine is being unmounted: nothing is opened, nothing written any more.
     is_closing: Arc<AtomicBool>,
+    /// The way of long answers: see [`scatter`].
+    wire: Wire,
     /// Closed when the session ends: see [`session::Session::ended`].
     hold: Mutex<Option<PipeWriter>>,
 }
@@ -96,8 +100,8 @@ impl Door {
         let called_away = workers.clone();
         let park = Park::new(move || called_away.refuse_called_away());
         let (closing, is_closing) = (Arc::default(), Arc::default());
-        let hold = Mutex::new(None);
-        Door { vfs, files, workers, park, about, closing, is_closing, hold }
+        let (wire, hold) = (Wire::default(), Mutex::new(None));
+        Door { vfs, files, workers, park, about, closing, is_closing, wire, hold }
     }
 }
 

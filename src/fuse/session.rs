@@ -45,11 +45,16 @@ impl Session {
     pub fn start(door: Door, mountpoint: &Path, users: Users) -> Result<Session, Error> {
         check_device(Path::new("/dev/fuse"))?;
         let (workers, park) = (door.workers.clone(), door.park.clone());
-        let is_closing = Arc::clone(&door.is_closing);
+        let (is_closing, wire) = (Arc::clone(&door.is_closing), door.wire.clone());
         let (ended, hold) = io::pipe().map_err(|e| no_thread(&e))?;
         *door.hold.lock() = Some(hold);
         let session = fuser::Session::new(door, mountpoint, &options(users))
             .map_err(|refusal| explain(mountpoint, &refusal))?;
+        match session.as_fd().try_clone_to_owned() {
+            Ok(descriptor) => wire.open(descriptor),
+            // Without it long answers are gathered, and sent as short ones are.
+            Err(refusal) => log::warn!(target: "fuse", "one descriptor short: {refusal}"),
+        }
         // It reads on a thread of its own. Kept until the process ends: dropped, it unmounts
         // whatever is mounted at the same place by then, as it would when the session has ended.
         std::mem::forget(session.spawn().map_err(|e| no_thread(&e))?);

@@ -1,0 +1,100 @@
+//! The answer to a long read, from where its bytes lie: one writev(2) of many runs of memory.
+//!
+//! fuser answers a read with one run only, which would have to be gathered first: a third of all
+//! that a read of 1 MiB costs us. So the answer is written here, to a descriptor of the same
+//! session: the head that the FUSE protocol has for every answer (`fuse_out_header`: length,
+//! error, number of the request; in the machine's own order of bytes), and the runs behind it.
+//!
+//! 1. The request is answered once. When our answer was taken, fuser's reply must not be dropped,
+//!    which would answer EIO; it is forgotten, and with it one count of the session's descriptor,
+//!    which stays open until the process ends in any case ([`super::session`]).
+//! 2. When it was not taken, fuser's reply answers: EIO, or nobody if the request is gone.
+//! 3. The host has copied all bytes when writev(2) returns; what was lent can go back then.
+
+use crate::lent::Lent;
+use crate::sync::Arc;
+use fuser::ReplyData;
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
+
+/// The length of a `fuse_out_header`.
+const HEAD_BYTES: usize = 16;
+/// Most runs of one answer: `IOV_MAX`, less the head.
+pub(super) const RUNS_MAX: usize = 1023;
+
+/// The way to the host past fuser; closed until the session has begun.
+#[derive(Clone, Default)]
+pub(super) struct Wire(Arc<OnceLock<OwnedFd>>);
+
+impl Wire {
+    /// Opens it, with a descriptor of the session.
+    pub(super) fn open(&self, session: OwnedFd) {
+        // There is one session; a second call would bring the same.
+        let _ = self.0.set(session);
+    }
+
+    /// Whether answers can go this way.
+    pub(super) fn is_open(&self) -> bool {
+        self.0.get().is_some()
+    }
+
+    /// Answers request `id`, whose reply this is, with these bytes.
+    pub(super) fn data(&self, id: u64, runs: &[Lent], reply: ReplyData) {
+        match self.send(id, runs) {
+            Ok(()) => std::mem::forget(reply),
+            Err(refusal) => {
+                log::debug!(target: "fuse", "{id}: its answer was not taken: {refusal}");
+                reply.error(fuser::Errno::EIO);
+            }
+        }
+    }
+
+    fn send(&self, id: u64, runs: &[Lent]) -> nix::Result<()> {
+        let session = self.0.get().ok_or(nix::Error::EBADF)?;
+        let head = head(id, runs.iter().map(|run| run.bytes().len()).sum())?;
+        let mut slices = Vec::with_capacity(runs.len() + 1);
+        slices.push(IoSlice::new(&head));
+        slices.extend(runs.iter().map(|run| IoSlice::new(run.bytes())));
+        // The device takes an answer whole or not at all.
+        nix::sys::uio::writev(session, &slices).map(drop)
+    }
+}
+
+fn head(id: u64, data_bytes: usize) -> nix::Result<[u8; HEAD_BYTES]> {
+    let whole = u32::try_from(HEAD_BYTES + data_bytes).map_err(|_| nix::Error::EINVAL)?;
+    let mut head = [0; HEAD_BYTES]; // no error: bytes 4 to 7
+    head[..4].copy_from_slice(&whole.to_ne_bytes());
+    head[8..].copy_from_slice(&id.to_ne_bytes());
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lent::Memory;
+    use std::io::Read;
+
+    #[test]
+    fn an_answer_is_its_head_and_the_runs_in_order() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let wire = Wire::default();
+        assert!(!wire.is_open());
+        wire.open(writer.into());
+        let mut memory = Memory::from(b"abcdefgh".to_vec());
+        wire.send(0x1122, &[memory.lend(4, 8), memory.lend(0, 2)]).unwrap();
+        drop(wire);
+        let mut sent = Vec::new();
+        reader.read_to_end(&mut sent).unwrap();
+        assert_eq!(sent[..4], 22_u32.to_ne_bytes());
+        assert_eq!(sent[4..8], [0; 4]);
+        assert_eq!(sent[8..16], 0x1122_u64.to_ne_bytes());
+        assert_eq!(&sent[16..], b"efghab");
+    }
+
+    #[test]
+    fn nothing_is_sent_before_the_session_or_beyond_the_protocol() {
+        assert_eq!(Wire::default().send(1, &[]), Err(nix::Error::EBADF));
+        assert_eq!(head(1, usize::try_from(u32::MAX).unwrap()), Err(nix::Error::EINVAL));
+    }
+}
