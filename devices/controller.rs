@@ -17,7 +17,7 @@ use crate::timing::{Model, NAMES};
 const SCHEDULERS: &[&str] = &["fifo", "sstf", "scan", "clook", "deadline"];
 
 /// The keys of a disk's unit, with what differs between drivers.
-pub const fn keys(size: &'static str, timing: &'static str, longest: &'static str) -> [Key; 16] {
+pub const fn keys(size: &'static str, timing: &'static str, longest: &'static str) -> [Key; 18] {
     const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
         Key { name, kind, default, doc }
     }
@@ -37,6 +37,8 @@ pub const fn keys(size: &'static str, timing: &'static str, longest: &'static st
         key("retries", Kind::Number, "5", "further tries after a transient failure"),
         key("timeout", Kind::Time, "5s", "silence after which the hardware is given up"),
         key("absent", Kind::Flag, "false", "described, but its controller is not on the bus"),
+        key("host_cache", Kind::Flag, "false", "the host's page cache may keep its clean blocks"),
+        key("passthrough", Kind::Flag, "false", "the host serves its raw node; root only"),
         key("id", Kind::Number, "", "what its identification register answers"),
     ]
 }

@@ -15,7 +15,7 @@ use crate::sync::Arc;
 pub struct Fd;
 
 /// A cylinder a command, so that a diskette never looks silent.
-static KEYS: [Key; 16] = controller::keys("1440K", "floppy", "18K");
+static KEYS: [Key; 18] = controller::keys("1440K", "floppy", "18K");
 
 impl Driver for Fd {
     fn name(&self) -> &'static str {

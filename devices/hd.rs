@@ -7,7 +7,7 @@ use crate::machine::Machine;
 /// The driver.
 pub struct Hd;
 
-static KEYS: [Key; 16] = controller::keys("16M", "disk7200", "1M");
+static KEYS: [Key; 18] = controller::keys("16M", "disk7200", "1M");
 
 impl Driver for Hd {
     fn name(&self) -> &'static str {

@@ -7,7 +7,7 @@ use crate::machine::Machine;
 /// The driver.
 pub struct Sd;
 
-static KEYS: [Key; 16] = controller::keys("", "none", "1M");
+static KEYS: [Key; 18] = controller::keys("", "none", "1M");
 
 impl Driver for Sd {
     fn name(&self) -> &'static str {

@@ -16,6 +16,8 @@ mod cache;
 mod crash;
 /// The network door of the spool.
 mod door;
+/// Disks that the host serves in part: its page cache, or the image itself.
+mod host;
 /// A machine of one's own for one check.
 mod house;
 /// Bad input: refused in words, nothing changed.
@@ -81,6 +83,7 @@ fn main() {
         ("cache", cache::CHECKS),
         ("crash", crash::CHECKS),
         ("door", door::CHECKS),
+        ("host", host::CHECKS),
         ("input", input::CHECKS),
         ("ioctl", ioctl::CHECKS),
         ("life", life::CHECKS),

@@ -145,7 +145,7 @@ fn switch_on(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Ker
             high_percent: config.cache.high_percent,
         },
     );
-    let special = Arc::new(Special::new(Arc::clone(&switch), &cache, &machine)?);
+    let special = Arc::new(Special::new(Arc::clone(&switch), &cache, &machine, &config.units)?);
     let files = Arc::new(OpenFiles::default());
     let doors: Arc<dyn SpecialFiles> = Arc::clone(&special) as _;
     let vfs = Vfs::new(doors, Arc::clone(&files), owner);

@@ -4,12 +4,16 @@ use crate::cache::CachedDevice;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Seek};
 use crate::holders::Claim;
+use crate::pages::HostPages;
 use crate::partition::{self, Partition};
+use crate::passage::Passage;
+use crate::raw;
 use crate::sync::{Arc, RwLock};
 use devices::engine::Engine;
 use devices::machine::Machine;
 use devices::trace::Trace;
 use devices::{BlockDevice, Geometry, Interrupt, Origin, SECTOR_SIZE, Sector};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The part of a disk that a node shows, in bytes from the start of the unit.
@@ -65,6 +69,10 @@ pub struct Disk {
     pub cached: Arc<CachedDevice>,
     /// The machine's engine: who waits for the unit turns it.
     pub engine: Arc<Engine>,
+    /// What the host's page cache keeps of it; `None` without `host_cache`.
+    pub pages: Option<HostPages>,
+    /// Its image, where `passthrough` leads; `None` without.
+    pub passage: Option<Passage>,
     trace: Arc<Trace>,
     /// Partitions it may have: 15, or none for a unit of one minor.
     pub partitions_max: u32,
@@ -91,6 +99,8 @@ impl Disk {
             unit,
             cached,
             engine: Arc::clone(&machine.engine),
+            pages: None,
+            passage: None,
             trace: Arc::clone(&machine.trace),
             partitions_max,
             partitions: RwLock::default(),
@@ -192,10 +202,54 @@ impl Disk {
             }
             *last = Found { reading, partitions: found };
         }
+        if let Some(pages) = &self.pages {
+            // Its nodes may show other bytes now.
+            pages.changed_through(u32::MAX, &(0..geometry.bytes()));
+        }
         if let Some(hook) = &*self.on_rescan.read() {
             hook(self);
         }
         Ok(())
+    }
+
+    /// Has the host forget what it keeps of a range, once `answer`, which changes it, is there:
+    /// before it is given, where the range was changed past the host's pages; soon after, where
+    /// it was written `through` those of a part.
+    ///
+    /// # Errors
+    /// Those of the answer.
+    pub fn and_forget<T: Send + 'static>(
+        self: &Arc<Self>,
+        range: Range<u64>,
+        through: Option<u32>,
+        answer: Result<Answer<T>, Error>,
+    ) -> Result<Answer<T>, Error> {
+        let Some(pages) = &self.pages else { return answer };
+        if let (Ok(Answer::Now(_)), Some(part)) = (&answer, through) {
+            pages.changed_through(part, &range);
+            return answer;
+        }
+        let disk = Arc::clone(self);
+        Ok(Answer::Later(Box::new(move |interrupt| {
+            let result = answer.and_then(|answer| raw::finish(answer, interrupt));
+            // A change that failed may have happened in part.
+            match (&disk.pages, through) {
+                (Some(pages), Some(part)) => pages.changed_through(part, &range),
+                (Some(pages), None) => pages.changed(&range),
+                (None, _) => {}
+            }
+            result
+        })))
+    }
+
+    /// Why nothing may be broken on purpose on this disk; `None`: it may.
+    #[must_use]
+    pub fn spares_faults(&self) -> Option<&'static str> {
+        match (&self.pages, &self.passage) {
+            (Some(_), _) => Some("host_cache: its blocks are also read from the host's pages"),
+            (_, Some(_)) => Some("passthrough: its raw node is read and written by the host"),
+            _ => None,
+        }
     }
 
     /// fallocate(2) on a disk: punching a hole discards, zeroing a range zeroes; there is nothing
@@ -242,11 +296,12 @@ impl Disk {
             return Err(Error::new(Errno::EINVAL, words));
         }
         let range = window.start + at..window.start + at + len;
-        let cached = Arc::clone(&self.cached);
-        Ok(Answer::Later(Box::new(move |interrupt| match how {
-            Clearing::Discard => cached.discard(from, range, interrupt),
-            Clearing::Zero => cached.zero(from, range, interrupt),
-        })))
+        let (cached, all) = (Arc::clone(&self.cached), range.clone());
+        let cleared: Answer<()> = Answer::Later(Box::new(move |interrupt| match how {
+            Clearing::Discard => cached.discard(from, all, interrupt),
+            Clearing::Zero => cached.zero(from, all, interrupt),
+        }));
+        self.and_forget(range, None, Ok(cleared))
     }
 
     /// `SEEK_DATA` and `SEEK_HOLE` on the medium, in bytes of the node.
@@ -287,6 +342,8 @@ pub struct Opening {
     pub disk: Arc<Disk>,
     /// The part of it that the file shows.
     pub window: Window,
+    /// The number of that part: 0 is the whole disk.
+    pub part: u32,
     /// It has changed what may be the partition table, and the table was not read since.
     has_touched_table: Arc<AtomicBool>,
     claim: Claim,
@@ -295,8 +352,8 @@ pub struct Opening {
 impl Opening {
     /// A file just opened, with its claim on the unit.
     #[must_use]
-    pub fn new(disk: Arc<Disk>, window: Window, claim: Claim) -> Opening {
-        Opening { disk, window, has_touched_table: Arc::default(), claim }
+    pub fn new(disk: Arc<Disk>, window: Window, part: u32, claim: Claim) -> Opening {
+        Opening { disk, window, part, has_touched_table: Arc::default(), claim }
     }
 
     /// At the last close: the unit is free of this file.

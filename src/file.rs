@@ -5,6 +5,7 @@
 
 use crate::error::{Errno, Error};
 use crate::lent::Lent;
+use crate::pages::Forget;
 use crate::sync::{Arc, Mutex};
 use devices::{DevId, Interrupt};
 use std::collections::BTreeMap;
@@ -139,6 +140,15 @@ pub trait FileOps: Send + Sync {
         None
     }
 
+    /// The host may from now on keep pages of the file, which was opened by inode `ino`; `host`
+    /// makes it forget them. Called before the open is answered, of files that keep the cache.
+    fn shown(&self, _ino: u64, _host: &Arc<dyn Forget>) {}
+
+    /// The file of the host's that stands in for this one: read and written without asking us.
+    fn backing(&self) -> Option<&std::fs::File> {
+        None
+    }
+
     /// At most `data.len()` bytes at byte `at`.
     ///
     /// # Errors
@@ -239,6 +249,11 @@ pub trait SpecialFiles: Send + Sync {
 
     /// The size that stat(2) shows: the capacity of a disk, else 0. Does not wait.
     fn size(&self, device: Device) -> u64;
+
+    /// Whether the host may remember its attributes for a second. Does not wait.
+    fn may_be_remembered(&self, _device: Device) -> bool {
+        false
+    }
 }
 
 /// Takes lines written to `ctl`.

@@ -16,10 +16,18 @@ use crate::ioctl;
 use crate::slot::Slot;
 use crate::sync::Arc;
 use devices::{Class, Done, Interrupt, Origin, Request, SECTOR_SIZE, Sector};
+use std::fs::File;
 
 /// An open raw node of a disk or partition.
 pub struct RawFile {
     open: Opening,
+    passed: Option<Passed>,
+}
+
+/// What stands in for a raw node with `passthrough`.
+struct Passed {
+    image: Arc<File>,
+    is_writing: bool,
 }
 
 /// Who asks, as the machine's queues see it: the host's kernel alone asks for pages.
@@ -134,9 +142,19 @@ pub fn finish<T>(answer: Answer<T>, interrupt: &Interrupt) -> Result<T, Error> {
 
 impl RawFile {
     /// An open raw node.
-    #[must_use]
-    pub fn new(open: Opening) -> RawFile {
-        RawFile { open }
+    ///
+    /// # Errors
+    /// With `passthrough`: `EBUSY` for writing while a block node is open; the host's for the image.
+    pub fn new(open: Opening, is_writing: bool) -> Result<RawFile, Error> {
+        let mut passed = None;
+        if let Some(passage) = open.disk.passage.as_ref().filter(|_| open.part == 0) {
+            let image = Arc::new(passage.open()?);
+            if is_writing {
+                passage.enter_writer(&open.disk.name)?;
+            }
+            passed = Some(Passed { image, is_writing });
+        }
+        Ok(RawFile { open, passed })
     }
 }
 
@@ -145,7 +163,14 @@ impl FileOps for RawFile {
         "raw"
     }
 
+    fn backing(&self) -> Option<&File> {
+        self.passed.as_ref().map(|passed| &*passed.image)
+    }
+
     fn nature(&self) -> Nature {
+        if self.passed.is_some() {
+            return Nature::default(); // the host's own file says how
+        }
         Nature { is_direct: true, has_parallel_writes: true, ..Nature::default() }
     }
 
@@ -179,19 +204,44 @@ impl FileOps for RawFile {
         let start = window.start + at;
         self.open.note_write(start, len as u64);
         disk.note(origin(call), "call step=1", || format!("raw write {len} at {at}"));
-        write(disk, origin(call), start, data[..len].to_vec(), is_durable(disk, call))
+        let is_durable = is_durable(disk, call);
+        let written = write(disk, origin(call), start, data[..len].to_vec(), is_durable);
+        disk.and_forget(start..start + len as u64, None, written)
     }
 
     fn sync(&self, _call: &Call, _kind: SyncKind) -> Result<Answer<()>, Error> {
-        let cached = Arc::clone(&self.open.disk.cached);
+        let disk = &self.open.disk;
+        if let Some(passed) = &self.passed {
+            let (image, name) = (Arc::clone(&passed.image), disk.name.clone());
+            return Ok(Answer::Later(Box::new(move |_| {
+                image.sync_data().map_err(|refusal| {
+                    let errno = refusal.raw_os_error().map_or(Errno::EIO, Errno);
+                    Error::new(errno, format!("{name}: fdatasync of its image: {refusal}"))
+                })
+            })));
+        }
+        let cached = Arc::clone(&disk.cached);
         Ok(Answer::Later(Box::new(move |interrupt| cached.flush(interrupt))))
     }
 
     fn flush(&self, _call: &Call) -> Result<Answer<()>, Error> {
+        let Opening { disk, window, .. } = &self.open;
+        if self.passed.as_ref().is_some_and(|passed| passed.is_writing) {
+            // What was written nobody saw: perhaps the partition table.
+            disk.cached.invalidate(window.start..window.start + window.len);
+            self.open.note_write(window.start, window.len);
+        }
         self.open.reread_if_touched()
     }
 
     fn release(&self) {
+        let Opening { disk, window, .. } = &self.open;
+        if let (Some(passage), Some(Passed { is_writing: true, .. })) =
+            (&disk.passage, &self.passed)
+        {
+            let all = window.start..window.start + window.len;
+            passage.leave_writer(|| disk.cached.invalidate(all));
+        }
         self.open.close();
     }
 

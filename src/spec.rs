@@ -15,14 +15,17 @@ use crate::file::{
 use crate::holders::{Claim, Holders};
 use crate::ioctl;
 use crate::lent::Lent;
+use crate::pages::{Forget, HostPages};
+use crate::passage::Passage;
 use crate::raw::{self, RawFile};
 use crate::sync::{Arc, Mutex};
 use devices::engine::Engine;
 use devices::machine::Machine;
 use devices::reserve::Reservation;
 use devices::switch::{CharUnit, NoDevice, Switch, Table, UnitRow};
-use devices::{DevId, Status};
+use devices::{DevId, Status, UnitConfig};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 
 /// The ways into the switches, and the disks behind them.
 pub struct Special {
@@ -41,20 +44,21 @@ pub type Opener = Arc<dyn Fn(&Caller, i32) -> Result<Arc<dyn FileOps>, Error> + 
 
 /// What a device inode leads to.
 enum Way {
-    Block(Arc<Disk>, Window),
-    Raw(Arc<Disk>, Window),
+    Block(Arc<Disk>, Window, u32),
+    Raw(Arc<Disk>, Window, u32),
     Char(CharNode),
 }
 
 impl Special {
-    /// Puts every block unit of the switch behind the cache.
+    /// Puts every block unit of the switch behind the cache; `units` is what is described of them.
     ///
     /// # Errors
-    /// `ENXIO` when a unit's geometry cannot be had.
+    /// `ENXIO` when a unit's geometry cannot be had, `EINVAL` where `passthrough` cannot be.
     pub fn new(
         switch: Arc<Switch>,
         cache: &Arc<BufferCache>,
         machine: &Machine,
+        units: &[UnitConfig],
     ) -> Result<Special, Error> {
         let mut disks = BTreeMap::new();
         cache.trace_into(&machine.trace);
@@ -63,7 +67,11 @@ impl Special {
             let Ok(unit) = switch.block(row.dev) else { continue };
             let cached = cache.attach(&row.name, Arc::clone(&unit.device))?;
             let partitions_max = switch.minors(row.dev.major).unwrap_or(1) - 1;
-            let disk = Disk::new(&row.name, unit.device, cached, machine, partitions_max);
+            let mut disk = Disk::new(&row.name, unit.device, cached, machine, partitions_max);
+            if let Some(unit) = units.iter().find(|unit| unit.name == row.name) {
+                disk.pages = unit.flag("host_cache").then(HostPages::default);
+                disk.passage = passage(unit, &disk, machine)?;
+            }
             disks.insert(row.name.clone(), Arc::new(disk));
         }
         let (engine, served) = (Arc::clone(&machine.engine), Mutex::default());
@@ -137,7 +145,7 @@ impl Special {
     #[must_use]
     pub fn status(&self, device: Device) -> Option<Status> {
         match self.way(device).ok()? {
-            Way::Block(disk, _) | Way::Raw(disk, _) => Some(disk.unit.status()),
+            Way::Block(disk, ..) | Way::Raw(disk, ..) => Some(disk.unit.status()),
             Way::Char(node) => Some(node.unit.status()),
         }
     }
@@ -179,8 +187,8 @@ impl Special {
         })?;
         let disk = Arc::clone(disk);
         Ok(match device.kind {
-            DeviceKind::Block => Way::Block(disk, window),
-            DeviceKind::Char => Way::Raw(disk, window),
+            DeviceKind::Block => Way::Block(disk, window, part),
+            DeviceKind::Char => Way::Raw(disk, window, part),
         })
     }
 }
@@ -215,16 +223,20 @@ impl SpecialFiles for Special {
             log::warn!(target: "spec", "open of {device} by pid {}: {error}", caller.pid);
         })?;
         match way {
-            Way::Block(disk, window) => {
+            Way::Block(disk, window, part) => {
                 check_writable(&disk, flags)?;
                 let claim = self.claim(&disk.name, caller, flags)?;
+                if let Some(passage) = &disk.passage {
+                    passage.enter_block(&disk.name)?;
+                }
                 let errors = Arc::new(disk.cached.open_errors());
-                Ok(Arc::new(BlockFile { open: Opening::new(disk, window, claim), errors }))
+                Ok(Arc::new(BlockFile { open: Opening::new(disk, window, part, claim), errors }))
             }
-            Way::Raw(disk, window) => {
+            Way::Raw(disk, window, part) => {
                 check_writable(&disk, flags)?;
                 let claim = self.claim(&disk.name, caller, flags)?;
-                Ok(Arc::new(RawFile::new(Opening::new(disk, window, claim))))
+                let open = Opening::new(disk, window, part, claim);
+                Ok(Arc::new(RawFile::new(open, is_writing(flags))?))
             }
             Way::Char(node) => {
                 let is_held = self.reservations.contains_key(&*node.name);
@@ -235,10 +247,37 @@ impl SpecialFiles for Special {
         }
     }
 
+    fn may_be_remembered(&self, device: Device) -> bool {
+        // Else each read of the host's pages would ask for the attributes first.
+        let disk = self.disk_of(device).ok().filter(|_| device.kind == DeviceKind::Block);
+        disk.is_some_and(|(disk, _)| disk.pages.is_some())
+    }
+
     fn size(&self, device: Device) -> u64 {
         let Ok((disk, part)) = self.disk_of(device) else { return 0 };
         disk.window(part).map_or(0, |window| window.len)
     }
+}
+
+/// The way to a disk's image, where the description wants it passed through.
+fn passage(unit: &UnitConfig, disk: &Disk, machine: &Machine) -> Result<Option<Passage>, Error> {
+    if !unit.flag("passthrough") {
+        return Ok(None);
+    }
+    let refuse = |why: &str| {
+        Err(Error::new(Errno::EINVAL, format!("{}: passthrough = true: {why}", disk.name)))
+    };
+    let Some(dir) = &machine.state_dir else { return refuse("there is no image") };
+    if !std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
+        return refuse("the host lets only root pass files through");
+    }
+    let remaps = disk.unit.properties().into_iter().find(|(name, _)| *name == "remaps");
+    if remaps.is_some_and(|(_, remaps)| remaps != "none") {
+        return refuse("sectors of its medium are replaced by spares");
+    }
+    let own = format!("{}.img", disk.name);
+    let image = unit.text("image").filter(|image| !image.is_empty()).unwrap_or(&own);
+    Ok(Some(Passage::new(dir.join(image), disk.geometry()?.read_only)))
 }
 
 fn is_writing(flags: i32) -> bool {
@@ -298,6 +337,31 @@ impl BlockFile {
             raw::finish(raw::write(&disk, from, start, data, is_durable)?, interrupt)
         })))
     }
+
+    /// Takes bytes into the cache.
+    fn take(&self, call: &Call, start: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
+        let len = data.len();
+        let from = raw::origin(call);
+        self.open.disk.note(from, "call step=1", || format!("write {len} at {start}"));
+        let cached = Arc::clone(self.cached());
+        if raw::is_durable(&self.open.disk, call) {
+            let data = data.to_vec();
+            return Ok(Answer::Later(Box::new(move |interrupt| {
+                cached.write_through(from, start, &data, interrupt)?;
+                Ok(len)
+            })));
+        }
+        let taken = cached.write(from, start, data)?;
+        if taken == len {
+            return Ok(Answer::Now(len));
+        }
+        let rest = data[taken..].to_vec();
+        Ok(Answer::Later(Box::new(move |interrupt| {
+            let more = cached.write_wait(from, start + taken as u64, &rest, interrupt);
+            // What was taken counts, also where the rest was not: the next call tells why.
+            if taken > 0 { Ok(taken + more.unwrap_or(0)) } else { more }
+        })))
+    }
 }
 
 impl FileOps for BlockFile {
@@ -306,7 +370,17 @@ impl FileOps for BlockFile {
     }
 
     fn nature(&self) -> Nature {
+        if self.open.disk.pages.is_some() {
+            return Nature { keeps_cache: true, ..Nature::default() };
+        }
         Nature { is_direct: true, has_parallel_writes: true, ..Nature::default() }
+    }
+
+    fn shown(&self, ino: u64, host: &Arc<dyn Forget>) {
+        if let Some(pages) = &self.open.disk.pages {
+            let window = self.open.window;
+            pages.show(ino, self.open.part, window.start, window.len, host);
+        }
     }
 
     fn read(
@@ -372,29 +446,13 @@ impl FileOps for BlockFile {
         let len = self.open.window.clip_write(&self.open.disk.name, at, data.len())?;
         let start = self.open.window.start + at;
         self.open.note_write(start, len as u64);
+        let range = start..start + len as u64;
         if is_direct {
-            return self.direct_write(call, start, &data[..len]);
+            let written = self.direct_write(call, start, &data[..len]);
+            return self.open.disk.and_forget(range, None, written);
         }
-        let from = raw::origin(call);
-        self.open.disk.note(from, "call step=1", || format!("write {len} at {start}"));
-        let cached = Arc::clone(self.cached());
-        if raw::is_durable(&self.open.disk, call) {
-            let data = data[..len].to_vec();
-            return Ok(Answer::Later(Box::new(move |interrupt| {
-                cached.write_through(from, start, &data, interrupt)?;
-                Ok(len)
-            })));
-        }
-        let taken = cached.write(from, start, &data[..len])?;
-        if taken == len {
-            return Ok(Answer::Now(len));
-        }
-        let rest = data[taken..len].to_vec();
-        Ok(Answer::Later(Box::new(move |interrupt| {
-            let more = cached.write_wait(from, start + taken as u64, &rest, interrupt);
-            // What was taken counts, also where the rest was not: the next call tells why.
-            if taken > 0 { Ok(taken + more.unwrap_or(0)) } else { more }
-        })))
+        let written = self.take(call, start, &data[..len]);
+        self.open.disk.and_forget(range, Some(self.open.part), written)
     }
 
     fn sync(&self, _call: &Call, _kind: SyncKind) -> Result<Answer<()>, Error> {
@@ -407,7 +465,6 @@ impl FileOps for BlockFile {
             errors.after(cached.sync(Some(range), interrupt))
         })))
     }
-
     fn flush(&self, _call: &Call) -> Result<Answer<()>, Error> {
         let told = self.errors.take();
         match (told, self.open.reread_if_touched()?) {
@@ -419,6 +476,9 @@ impl FileOps for BlockFile {
     }
 
     fn release(&self) {
+        if let Some(passage) = &self.open.disk.passage {
+            passage.leave_block();
+        }
         self.open.close();
     }
 

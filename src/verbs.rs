@@ -308,7 +308,13 @@ fn set(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<Stri
     if owner == "cache" {
         return kernel.set_cache(property, value);
     }
-    Unit::find(kernel, "set", owner)?.set(property, value)?;
+    let unit = Unit::find(kernel, "set", owner)?;
+    if let Unit::Disk(disk) = &unit
+        && (property == "badsector" || (property == "timing" && disk.passage.is_some()))
+    {
+        check_faults(disk, "set")?;
+    }
+    unit.set(property, value)?;
     done()
 }
 
@@ -386,8 +392,21 @@ fn trace(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<St
     done()
 }
 
+/// Refuses to break what is also read past its controller.
+fn check_faults(disk: &Disk, verb: &str) -> Result<(), Error> {
+    match disk.spares_faults() {
+        Some(why) => Err(refuse(verb, &format!("{} has {why}", disk.name))),
+        None => Ok(()),
+    }
+}
+
 fn fault(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let ["add", _, "on", name, ..] = words[..]
+        && let Some(disk) = kernel.special.disk(name)
+    {
+        check_faults(disk, "fault")?;
+    }
     let answer = kernel.machine.faults.command(&words);
     answer.map(Answer::Now).map_err(|why| Error::new(Errno::EINVAL, why))
 }

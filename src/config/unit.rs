@@ -211,6 +211,17 @@ fn misfits(
             wrong.push(("size", format!("{words} bytes; {right} is one")));
         }
     }
+    if unit.flag("passthrough") {
+        if unit.flag("host_cache") {
+            let words = format!("{name} has either host_cache or passthrough");
+            wrong.push(("passthrough", words));
+        }
+        let timing = unit.text("timing").unwrap_or("none");
+        if timing != "none" {
+            let words = format!("with passthrough {name} takes no time: timing = \"none\"");
+            wrong.push(("passthrough", format!("{words} goes with it, not \"{timing}\"")));
+        }
+    }
     if driver.keys().iter().any(|key| key.name == "image") {
         let image = unit.text("image").map_or_else(|| format!("{name}.img"), Into::into);
         let only_reads = unit.flag("read_only");

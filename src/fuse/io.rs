@@ -2,14 +2,16 @@
 
 use super::Door;
 use super::argument::Asleep;
+use super::backing::{self, Backings};
 use super::reply::{Refuse, call, caller, conclude, guarded};
 use super::scatter::RUNS_MAX;
 use crate::error::{Errno, Error};
 use crate::file::{
     Answer, Call, FileOps, IoctlAnswer, IoctlCall, Nature, OpenFile, Seek, SyncKind,
 };
+use crate::pages::Forget;
 use crate::sync::Arc;
-use crate::vfs::{Attr, Change, Ino};
+use crate::vfs::{Attr, Change, Ino, Vfs};
 use fuser::{
     FileHandle, FopenFlags, INodeNo, IoctlFlags, PollEvents, ReplyCreate, ReplyData, ReplyEmpty,
     ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyWrite, Request, WriteFlags,
@@ -54,8 +56,18 @@ fn open_flags(nature: Nature) -> FopenFlags {
     table.into_iter().filter(|(holds, _)| *holds).map(|(_, flag)| flag).collect()
 }
 
-fn opened(file: Arc<OpenFile>, reply: ReplyOpen) {
-    reply.opened(FileHandle(file.handle), open_flags(file.ops.nature()));
+/// Answers an open.
+fn opened(file: &OpenFile, backings: &Backings, vfs: &Vfs, reply: ReplyOpen) {
+    let flags = open_flags(file.ops.nature());
+    match backings.enter(file, &reply) {
+        Ok(None) => reply.opened(FileHandle(file.handle), flags),
+        Ok(Some(id)) => backing::opened(file, flags, &id, reply),
+        Err(error) => {
+            log::warn!(target: "fuse", "{error}");
+            vfs.close(file.handle);
+            reply.refuse(super::reply::wire(error.errno));
+        }
+    }
 }
 
 fn done((): (), reply: ReplyEmpty) {
@@ -85,9 +97,17 @@ impl Door {
     pub(super) fn on_open(&self, req: &Request, node: INodeNo, flags: i32, reply: ReplyOpen) {
         begin!(req, "open {node} {flags:#o}");
         let (who, ino) = (caller(req), Ino(node.0));
+        let host: Arc<dyn Forget> = Arc::clone(&self.pages) as _;
         let run = || {
             self.admit(Errno::ENODEV)?;
-            let busy = match self.vfs.open(&who, ino, flags) {
+            let open = move |vfs: &Vfs| {
+                let file = vfs.open(&who, ino, flags)?;
+                if file.ops.nature().keeps_cache {
+                    file.ops.shown(file.ino, &host);
+                }
+                Ok::<_, Error>(file)
+            };
+            let busy = match open(&self.vfs) {
                 Err(error) if error.errno == Errno::EBUSY => error,
                 settled => return settled.map(Answer::Now),
             };
@@ -100,10 +120,12 @@ impl Door {
             let (vfs, all) = (Arc::clone(&self.vfs), Arc::clone(&self.closing));
             Ok(Answer::Later(Box::new(move |_| {
                 all.wait_for(&closing, RELEASE_WAIT, RELEASES_HEARD_MAX);
-                vfs.open(&who, ino, flags)
+                open(&vfs)
             })))
         };
-        self.answer_or_wait(req, reply, run, opened, opened);
+        let (backings, vfs) = (Arc::clone(&self.backings), Arc::clone(&self.vfs));
+        let answer = move |file: Arc<OpenFile>, reply| opened(&file, &backings, &vfs, reply);
+        self.answer_or_wait(req, reply, run, answer.clone(), answer);
     }
 
     pub(super) fn on_create(
@@ -119,7 +141,11 @@ impl Door {
             self.admit(Errno::ENODEV)?;
             self.vfs.create(&caller(req), Ino(parent.0), name, mode & 0o7777, umask, flags)
         };
+        let host: Arc<dyn Forget> = Arc::clone(&self.pages) as _;
         self.answer(req, reply, run, |(attr, file): (Attr, Arc<OpenFile>), reply| {
+            if file.ops.nature().keeps_cache {
+                file.ops.shown(file.ino, &host);
+            }
             let (ttl, shown) = (super::attr::ttl(&attr), super::attr::shown(&attr));
             let flags = open_flags(file.ops.nature());
             reply.created(&ttl, &shown, super::names::GENERATION, FileHandle(file.handle), flags);
@@ -233,6 +259,9 @@ impl Door {
     pub(super) fn on_release(&self, req: &Request, handle: FileHandle, reply: ReplyEmpty) {
         begin!(req, "release {handle}");
         let run = || {
+            if let Ok(file) = self.file(handle) {
+                self.backings.leave(&file);
+            }
             self.vfs.close(handle.0);
             Ok(())
         };

@@ -19,10 +19,12 @@ macro_rules! begin {
 
 mod argument;
 mod attr;
+mod backing;
 mod closing;
 mod io;
 mod names;
 pub mod os;
+mod pages;
 pub mod park;
 mod reply;
 mod scatter;
@@ -32,6 +34,7 @@ pub mod work;
 use crate::file::{OpenFiles, SyncKind};
 use crate::sync::{Arc, Mutex};
 use crate::vfs::Vfs;
+use backing::Backings;
 use closing::Closing;
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, INodeNo, InitFlags,
@@ -40,6 +43,7 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
+use pages::Pages;
 use park::Park;
 use scatter::Wire;
 use std::ffi::OsStr;
@@ -86,6 +90,10 @@ pub struct Door {
     closing: Arc<Closing>,
     /// Whether the machine is being unmounted: nothing is opened, nothing written any more.
     is_closing: Arc<AtomicBool>,
+    /// The host's pages: see [`pages`].
+    pages: Arc<Pages>,
+    /// Files that stand in for ours: see [`backing`].
+    backings: Arc<Backings>,
     /// The way of long answers: see [`scatter`].
     wire: Wire,
     /// Closed when the session ends: see [`session::Session::ended`].
@@ -101,7 +109,8 @@ impl Door {
         let park = Park::new(move || called_away.refuse_called_away());
         let (closing, is_closing) = (Arc::default(), Arc::default());
         let (wire, hold) = (Wire::default(), Mutex::new(None));
-        Door { vfs, files, workers, park, about, closing, is_closing, wire, hold }
+        let (pages, backings) = (Arc::default(), Arc::default());
+        Door { vfs, files, workers, park, about, closing, is_closing, pages, backings, wire, hold }
     }
 }
 
@@ -114,7 +123,7 @@ impl Door {
 /// - `POSIX_ACL`, `DONT_MASK`: the host applies the umask; access lists we do not keep.
 /// - `HAS_IOCTL_DIR`: no directory has device commands, so ENOTTY needs no request.
 /// - `ASYNC_DIO`: changes nothing for files that are always direct (measured).
-const WANTED: [InitFlags; 5] = [
+const WANTED: [InitFlags; 6] = [
     // `> file` is one request; on a device it changes nothing.
     InitFlags::FUSE_ATOMIC_O_TRUNC,
     // A disk can be mapped shared though its pages are not the host's to keep.
@@ -123,6 +132,8 @@ const WANTED: [InitFlags; 5] = [
     InitFlags::FUSE_PARALLEL_DIROPS,
     // Else each write to a file of the tree asks for its capabilities first (`clear_set_id`).
     InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+    // The raw node of a disk with `passthrough` is its image (`backing.rs`).
+    InitFlags::FUSE_PASSTHROUGH,
     // What we change ourselves (length, time) throws the host's pages of it away.
     InitFlags::FUSE_AUTO_INVAL_DATA,
 ];
@@ -142,6 +153,7 @@ impl Filesystem for Door {
         // Both are within fuser's bounds.
         let _ = config.set_max_write(WRITE_BYTES_MAX);
         let _ = config.set_max_background(BACKGROUND_MAX);
+        let _ = config.set_max_stack_depth(1); // what stands in lies on a file system of disks
         Ok(())
     }
 

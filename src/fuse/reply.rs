@@ -75,7 +75,7 @@ pub(super) fn conclude<T, R: Refuse>(
 
 /// An error number that the host takes. ENOSYS would switch the operation off for good, and a
 /// number that is none would be refused, leaving the caller without an answer.
-fn wire(errno: Errno) -> fuser::Errno {
+pub(super) fn wire(errno: Errno) -> fuser::Errno {
     match errno.0 {
         libc::ENOSYS => fuser::Errno::EOPNOTSUPP,
         number @ 1..512 => fuser::Errno::from_i32(number),

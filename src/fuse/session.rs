@@ -46,6 +46,7 @@ impl Session {
         check_device(Path::new("/dev/fuse"))?;
         let (workers, park) = (door.workers.clone(), door.park.clone());
         let (is_closing, wire) = (Arc::clone(&door.is_closing), door.wire.clone());
+        let pages = Arc::clone(&door.pages);
         let (ended, hold) = io::pipe().map_err(|e| no_thread(&e))?;
         *door.hold.lock() = Some(hold);
         let session = fuser::Session::new(door, mountpoint, &options(users))
@@ -55,6 +56,7 @@ impl Session {
             // Without it long answers are gathered, and sent as short ones are.
             Err(refusal) => log::warn!(target: "fuse", "one descriptor short: {refusal}"),
         }
+        pages.open(session.notifier()).map_err(|e| no_thread(&e))?;
         // It reads on a thread of its own. Kept until the process ends: dropped, it unmounts
         // whatever is mounted at the same place by then, as it would when the session has ended.
         std::mem::forget(session.spawn().map_err(|e| no_thread(&e))?);

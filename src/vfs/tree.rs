@@ -187,6 +187,7 @@ impl Vfs {
         attr.ino = Ino::of(mount.number, attr.ino.into());
         if let (FileKind::Device(device), false) = (attr.kind, attr.shows_device) {
             attr.size = self.special.size(device);
+            attr.may_be_remembered = self.special.may_be_remembered(device);
             // As if all of it were stored: programs take a file without blocks for one hole.
             attr.blocks = attr.size.div_ceil(512);
         }
