@@ -144,7 +144,8 @@ impl RawFile {
     /// An open raw node.
     ///
     /// # Errors
-    /// With `passthrough`: `EBUSY` for writing while a block node is open; the host's for the image.
+    /// With `passthrough`: `EBUSY` for writing while a block node is open; for the image, the
+    /// host's.
     pub fn new(open: Opening, is_writing: bool) -> Result<RawFile, Error> {
         let mut passed = None;
         if let Some(passage) = open.disk.passage.as_ref().filter(|_| open.part == 0) {

@@ -309,3 +309,61 @@ fn a_unit_is_let_go_only_when_nothing_of_it_is_unsaved() {
     house.cache.detach(&house.dev).unwrap();
     assert_eq!((house.cache.stats().used, house.cache.devices().len()), (0, 0));
 }
+
+fn lend(house: &House, at: u64, len: usize) -> Option<Vec<crate::lent::Lent>> {
+    let is_there = house.dev.holds(at, len);
+    is_there.then(|| house.dev.lend(READER, at, len).unwrap().unwrap())
+}
+
+fn bytes(lent: &[crate::lent::Lent]) -> Vec<u8> {
+    lent.iter().flat_map(|run| run.bytes().iter().copied()).collect()
+}
+
+#[test]
+fn what_is_lent_are_the_bytes_of_a_read_and_counts_as_one() {
+    let house = House::new(1024, 8192);
+    assert!(lend(&house, 0, 100).is_none());
+    house.read(0, 256 * 1024);
+    let before = house.cache.stats();
+    for (at, len) in [(0, 256 * 1024), (5, 3), (4095, 2), (65536 - 1, 65538), (8192, 4096)] {
+        assert_eq!(bytes(&lend(&house, at, len).unwrap()), fresh(at, len));
+    }
+    let after = house.cache.stats();
+    assert_eq!(after.hits - before.hits, 64 + 1 + 2 + 18 + 1);
+    assert_eq!(after.misses, before.misses);
+    assert!(house.dev.lend(READER, house.dev.size(), 1).is_err());
+}
+
+#[test]
+fn what_is_lent_does_not_change_when_it_is_written_written_out_or_given_up() {
+    let house = House::new(8, 8192);
+    house.write(0, &[1; 8192]);
+    let lent = lend(&house, 0, 8192).unwrap();
+    house.sync();
+    house.write(0, &[2; 4096]);
+    house.write(5000, &[3; 10]);
+    house.sync();
+    for block in 2..20 {
+        house.read(block * 4096, 4096);
+    }
+    house.dev.forget(0..8192, &Interrupt::default()).unwrap();
+    assert!(bytes(&lent) == [1; 8192]);
+    assert_eq!(house.fake.durable()[..4096], [2; 4096]);
+    assert_eq!(house.read(5000, 11), [[3; 10].as_slice(), &[1]].concat());
+}
+
+#[test]
+fn invalidating_drops_what_is_clean_of_a_range_of_any_length() {
+    for blocks in [1, 15, 16, 17, 64, 65, 300, 1024] {
+        let house = House::new(512, 8192);
+        house.read(4096, 300 * 4096);
+        house.write(3 * 4096, &[9; 4096]);
+        house.dev.invalidate(4096..(1 + blocks) * 4096);
+        let held = |block: u64| house.states().iter().any(|(held, _)| *held == block);
+        let kept = (1..301).filter(|block| held(*block)).collect::<Vec<_>>();
+        let dirty = (blocks >= 3).then_some(3);
+        let expected = dirty.into_iter().chain(blocks + 1..301).collect::<Vec<_>>();
+        assert_eq!(kept, expected, "{blocks} blocks");
+        house.sync();
+    }
+}
