@@ -189,6 +189,7 @@ fn idle() {
     std::thread::sleep(std::time::Duration::from_secs(10));
     let used = ticks() - before;
     assert!(used <= 1, "an idle daemon used {used} ticks of processor in 10 s");
-    let rss = h.sh(&format!("awk '/VmRSS/{{print $2}}' /proc/{pid}/status"));
-    assert!(rss.parse::<u64>().unwrap() < 20 * 1024, "{rss} KiB resident");
+    // Memory of its own. The program's file comes to 6 MiB of pages more, in a debug build to 15.
+    let rss = h.sh(&format!("awk '/RssAnon/{{print $2}}' /proc/{pid}/status"));
+    assert!(rss.parse::<u64>().unwrap() < 10 * 1024, "{rss} KiB resident");
 }
