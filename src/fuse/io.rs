@@ -8,7 +8,7 @@ use crate::file::{
     Answer, Call, FileOps, IoctlAnswer, IoctlCall, Nature, OpenFile, Seek, SyncKind,
 };
 use crate::sync::Arc;
-use crate::vfs::{Attr, Change, Ino};
+use crate::vfs::{Attr, Change, Ino, Vfs};
 use fuser::{
     FileHandle, FopenFlags, INodeNo, IoctlFlags, PollEvents, ReplyCreate, ReplyData, ReplyEmpty,
     ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyWrite, Request, WriteFlags,
@@ -40,6 +40,9 @@ fn with_buffer<T>(size: usize, run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     BUFFERS.with_borrow_mut(|buffers| buffers[class] = buf);
     result
 }
+
+/// What open(2) has made.
+type Made = (Attr, Arc<OpenFile>);
 
 /// How the host is to treat an open file.
 fn open_flags(nature: Nature) -> FopenFlags {
@@ -86,6 +89,10 @@ impl Door {
         let (who, ino) = (caller(req), Ino(node.0));
         let run = || {
             self.admit(Errno::ENODEV)?;
+            if self.vfs.opens_slowly(ino) {
+                let vfs = Arc::clone(&self.vfs);
+                return Ok(Answer::Later(Box::new(move |_| vfs.open(&who, ino, flags))));
+            }
             let busy = match self.vfs.open(&who, ino, flags) {
                 Err(error) if error.errno == Errno::EBUSY => error,
                 settled => return settled.map(Answer::Now),
@@ -114,11 +121,11 @@ impl Door {
         reply: ReplyCreate,
     ) {
         begin!(req, "create {parent} {name:?} {mode:o} {flags:#o}");
-        let run = || {
-            self.admit(Errno::ENODEV)?;
-            self.vfs.create(&caller(req), Ino(parent.0), name, mode & 0o7777, umask, flags)
-        };
-        self.answer(req, reply, run, |(attr, file): (Attr, Arc<OpenFile>), reply| {
+        let (by, name) = (caller(req), name.to_owned());
+        let run =
+            move |vfs: &Vfs, parent| vfs.create(&by, parent, &name, mode & 0o7777, umask, flags);
+        let parent = self.admit(Errno::ENODEV).map(|()| Ino(parent.0));
+        self.answer_at(req, parent, reply, run, |(attr, file): Made, reply: ReplyCreate| {
             let (ttl, shown) = (super::attr::ttl(&attr), super::attr::shown(&attr));
             let flags = open_flags(file.ops.nature());
             reply.created(&ttl, &shown, super::names::GENERATION, FileHandle(file.handle), flags);
