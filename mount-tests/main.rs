@@ -30,6 +30,8 @@ mod queues;
 mod reports;
 /// The print spool: jobs, queues, printers, commands.
 mod spool;
+/// The print spool when its daemon is killed.
+mod spool_kill;
 /// Tapes: records, files, ends, and the programs that have used them for fifty years.
 mod tape;
 
@@ -72,7 +74,7 @@ fn main() {
     if let Some(reason) = &cannot_mount {
         eprintln!("NOTHING IS MOUNTED HERE: {reason}; every check on a mount is skipped");
     }
-    let rooms: [(&str, &[Check]); 11] = [
+    let rooms: [(&str, &[Check]); 12] = [
         ("block", block::CHECKS),
         ("cache", cache::CHECKS),
         ("crash", crash::CHECKS),
@@ -83,6 +85,7 @@ fn main() {
         ("queues", queues::CHECKS),
         ("reports", reports::CHECKS),
         ("spool", spool::CHECKS),
+        ("spool_kill", spool_kill::CHECKS),
         ("tape", tape::CHECKS),
     ];
     let trials = rooms

@@ -1,10 +1,7 @@
 //! The print spool on real mounts: submission, order, removal, faults, crashes, the commands.
-//!
-//! `SOAK_ROUNDS` says how often the daemon is killed, `SEED` replays the moments.
 
-use crate::house::{Dice, House, Said, wait_for};
+use crate::house::{House, Said, wait_for};
 use crate::{Check, check};
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 pub const CHECKS: &[Check] = &[
@@ -21,12 +18,12 @@ pub const CHECKS: &[Check] = &[
     check("sp_09_priorities_reorder", &[], priorities),
     check("sp_10_a_class_prints_on_what_is_free", &[], class),
     check("sp_11_kill_9_in_mid_job_prints_it_whole_first", &[], killed_in_mid_job),
-    check("sp_11_kill_9_at_random_moments_loses_nothing", &[], killed_at_random),
     check("sp_submission_by_200_processes", &[], two_hundred),
     check("sp_a_full_disk_is_told_at_the_write", &["root"], full_disk),
     check("sp_an_output_without_room_is_waited_for", &["root"], full_output),
     check("sp_100_mib_come_out_as_they_went_in", &[], hundred_mib),
     check("sp_10000_jobs_are_listed_within_a_second", &[], ten_thousand),
+    check("sp_exec_closes_a_job", &["python3"], closed_by_exec),
     check("sp_names_stage_and_jobs_are_immutable", &[], staged),
 ];
 
@@ -339,73 +336,6 @@ fn killed_in_mid_job() {
     assert!(begun > 0);
 }
 
-/// Lines of jobs, each its number and a sign that it is whole.
-fn printed(text: &str) -> BTreeMap<u64, u64> {
-    let mut whole = BTreeMap::new();
-    for line in text.lines() {
-        let mut words = line.trim_start_matches('\u{c}').split(' ');
-        if let (Some(Ok(n)), Some("whole")) = (words.next().map(str::parse), words.next()) {
-            *whole.entry(n).or_insert(0) += 1;
-        }
-    }
-    whole
-}
-
-fn killed_at_random() {
-    let rounds = std::env::var("SOAK_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
-    let mut dice = Dice::from_env(6);
-    let h = House::new();
-    let (mut number, mut kept, mut gone) = (0_u64, Vec::new(), Vec::new());
-    for round in 0..rounds {
-        if round > 0 {
-            sh(&h, "fusermount3 -uz $M 2>/dev/null || true");
-            h.mount();
-        }
-        try_sh(&h, "spindle lpc stop lp0");
-        let moment = Duration::from_millis(50 + dice.below(400));
-        let pid = h.pid();
-        let killer = std::thread::spawn(move || {
-            std::thread::sleep(moment);
-            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
-        });
-        loop {
-            number += 1;
-            let path = h.tree().join(format!("spool/lp0/{number}"));
-            // The status of a shell that has seen its close, as a user would.
-            let said =
-                try_sh(&h, &format!("dd of={} status=none <<<'{number} whole'", path.display()));
-            if said.status != 0 {
-                break;
-            }
-            kept.push(number);
-            if dice.below(4) == 0 {
-                let at = usize::try_from(dice.below(kept.len() as u64)).unwrap();
-                let victim = kept[at];
-                let said = try_sh(&h, &format!("rm $M/spool/lp0/*-{victim}"));
-                if said.status == 0 {
-                    gone.push(kept.swap_remove(at));
-                } else {
-                    kept.swap_remove(at); // asked, not answered: either is right
-                    break;
-                }
-            }
-        }
-        killer.join().unwrap();
-        h.await_end(pid);
-    }
-    sh(&h, "fusermount3 -uz $M 2>/dev/null || true");
-    h.mount();
-    sh(&h, "spindle lpc start lp0");
-    drained(&h, "lp0");
-    let whole = printed(&out(&h, "lp0.out"));
-    for n in &kept {
-        assert_eq!(whole.get(n), Some(&1), "job {n} of {number} was answered");
-    }
-    for n in &gone {
-        assert_eq!(whole.get(n), None, "job {n} was removed");
-    }
-}
-
 fn two_hundred() {
     let h = House::new();
     sh(
@@ -494,6 +424,18 @@ fn ten_thousand() {
     h.mount();
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     assert!(sh(&h, "spindle lpq").lines().count() >= 10_000);
+}
+
+/// exec(2) closes descriptors while it keeps parts of /proc locked: no close may look there.
+fn closed_by_exec() {
+    let h = House::new();
+    sh(
+        &h,
+        "spindle lpc stop lp0
+          timeout 20 python3 -c 'import os,sys; f=os.open(sys.argv[1], os.O_WRONLY|os.O_CREAT)
+os.write(f, b\"text\"); os.execvp(\"true\", [\"true\"])' $M/spool/lp0/x
+          [ $(cat $M/spool/lp0/1-x) = text ]",
+    );
 }
 
 fn staged() {

@@ -179,12 +179,24 @@ pub(super) fn open_device(
 }
 
 /// Whether a thread ends by a signal. One that cannot be looked at does not.
+///
+/// Only of a thread that ends may `stat` be read: exec(2) keeps it locked while it closes what was
+/// opened with `O_CLOEXEC`, and waits there for our answer. `status` is never locked.
 fn is_killed(pid: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    if has_memory(&status) {
+        return false;
+    }
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     // The name, in brackets, may hold anything; field 3 follows it.
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let flags = rest.split_whitespace().nth(6).and_then(|word| word.parse::<u64>().ok());
     flags.is_some_and(|flags| flags & PF_SIGNALED != 0)
+}
+
+/// Whether a thread has memory, by its `status`: one that ends gives it back before its files.
+fn has_memory(status: &str) -> bool {
+    status.lines().any(|line| line.starts_with("VmSize:"))
 }
 
 impl Pen {
@@ -388,5 +400,32 @@ impl FileOps for JobReader {
             Seek::Data => Ok(Answer::Now(at)),
             Seek::Hole => Ok(Answer::Now(self.len)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_lives_has_memory_and_is_not_killed() {
+        let me = std::process::id();
+        assert!(has_memory(&std::fs::read_to_string(format!("/proc/{me}/status")).unwrap()));
+        assert!(!is_killed(me));
+        assert!(!is_killed(0));
+        assert!(!has_memory("Name:\tVmSize:\nState:\tS (sleeping)\nThreads:\t1\n"));
+    }
+
+    #[test]
+    fn a_process_that_was_killed_is_known() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        child.kill().unwrap();
+        // A zombie until it is waited for: as in exit(2), its memory is gone.
+        while has_memory(&std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap())
+        {
+            std::thread::yield_now();
+        }
+        assert!(is_killed(child.id()));
+        child.wait().unwrap();
     }
 }
