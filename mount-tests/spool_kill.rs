@@ -25,6 +25,8 @@ const HANDS: u64 = 4;
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     lines: u64,
+    /// Either printer may take it.
+    is_any: bool,
     is_answered: bool,
     /// Somebody asked for its removal.
     is_condemned: bool,
@@ -32,7 +34,7 @@ struct Known {
     removed: Option<u64>,
     /// The last answer was that it is held; `None`: asked, not answered.
     is_held: Option<bool>,
-    /// The last round in which it was held, or moved, so that it need not be first.
+    /// The last round in which it was held, so that it need not be first.
     touched: Option<u64>,
 }
 
@@ -103,6 +105,7 @@ impl Trial {
         let lines = [1, 20, 200, 1500][usize::try_from(dice.below(4)).unwrap()];
         self.note(job, |known| (known.lines, known.is_held) = (lines, Some(false)));
         let queue = QUEUES[usize::try_from(dice.below(3)).unwrap()];
+        self.note(job, |known| known.is_any = queue == "any");
         let source = self.house.scratch().join(format!("n{job}"));
         let target = self.queue(queue).join(format!("n{job}"));
         std::fs::write(&source, text(job, lines)).unwrap();
@@ -162,11 +165,11 @@ impl Trial {
             4 => _ = self.ctl(queue, &format!("bottom {id}")),
             5 => _ = self.ctl(queue, &format!("pri {id} {}", 1 + dice.below(100))),
             6 => {
-                self.note(job, |known| known.touched = Some(round));
+                self.note(job, |known| known.is_any = true);
                 _ = self.run(&["lpmove", &format!("{queue}-{id}"), to]);
             }
             _ => {
-                self.note(job, |known| known.touched = Some(round));
+                self.note(job, |known| known.is_any = true);
                 let _ = std::fs::rename(self.queue(queue).join(&name), self.queue(to).join(&name));
             }
         }
@@ -253,7 +256,6 @@ struct Reader {
 
 impl Reader {
     fn read(&mut self, round: u64, papers: &[Vec<Print>; 2], jobs: &BTreeMap<u64, Known>) {
-        let first: Vec<u64> = papers.iter().flat_map(|p| p.first()).map(|p| p.job).collect();
         for (printer, paper) in papers.iter().enumerate() {
             for (at, print) in paper.iter().enumerate() {
                 let known = jobs[&print.job];
@@ -267,12 +269,14 @@ impl Reader {
                     self.whole.insert(print.job);
                 }
             }
-            if let (Some(job), false) = (self.interrupted[printer], paper.is_empty()) {
+            let first = paper.first().map(|print| print.job);
+            if let (Some(job), Some(first)) = (self.interrupted[printer], first) {
                 let known = jobs[&job];
-                let is_excused =
-                    known.is_condemned || known.touched.is_some_and(|when| when + 1 >= round);
-                let is_first = first.contains(&job) || self.whole.contains(&job);
-                assert!(is_first || is_excused, "round {round}: {job} is not first: {first:?}");
+                let is_excused = known.is_any
+                    || known.is_condemned
+                    || known.touched.is_some_and(|when| when + 1 >= round);
+                let name = format!("round {round}, {}: {first}", PRINTERS[printer]);
+                assert!(first == job || is_excused, "{name} is before {job}: {known:?}");
                 self.interrupted[printer] = None;
             }
             if let Some(last) = paper.last().filter(|last| !last.is_whole) {

@@ -52,7 +52,10 @@ impl Spool {
                 std::fs::rename(&path, &to).map_err(|error| journal::host(&to, &error))?;
             }
         }
-        interrupted.sort_by_key(|job| std::cmp::Reverse(job.place()));
+        // Those of a class behind: any of its printers may take them, before what is its own.
+        let is_class =
+            |job: &Job| core.queues.get(&job.queue).is_some_and(|q| !q.members.is_empty());
+        interrupted.sort_by_key(|job| std::cmp::Reverse((is_class(job), job.place())));
         for job in interrupted {
             let mut job = job.clone();
             front -= 1;

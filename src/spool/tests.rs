@@ -342,6 +342,22 @@ fn what_was_printed_goes_first_and_whole_and_what_is_done_never_comes_back() {
 }
 
 #[test]
+fn a_printer_first_ends_what_is_its_own_of_what_was_interrupted() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    for (queue, printer) in [("any", "lp0"), ("lp1", "lp1")] {
+        let id = submit(&spool, ALICE, queue, "text");
+        let mut core = spool.core.lock();
+        spool.change(&mut core, id, |job| job.active = Some(printer.into())).unwrap();
+    }
+    let crashed = copy(dir.path());
+    let again = open(crashed.path());
+    let core = again.core.lock();
+    assert_eq!(core.next_for("lp1").unwrap().id, 2);
+    assert_eq!(core.next_for("lp0").unwrap().id, 1);
+}
+
+#[test]
 fn a_flush_before_the_first_write_queues_nothing_and_an_empty_job_is_none() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
