@@ -36,6 +36,8 @@ mod reports;
 mod reserve;
 /// The print spool: jobs, queues, printers, commands.
 mod spool;
+/// The print spool when its daemon is killed.
+mod spool_kill;
 /// Tapes: records, files, ends, and the programs that have used them for fifty years.
 mod tape;
 
@@ -92,6 +94,7 @@ fn main() {
         ("reports", reports::CHECKS),
         ("reserve", reserve::CHECKS),
         ("spool", spool::CHECKS),
+        ("spool_kill", spool_kill::CHECKS),
         ("tape", tape::CHECKS),
     ];
     let trials = rooms

@@ -1,10 +1,9 @@
 //! The print spool on real mounts: submission, order, removal, faults, crashes, the commands.
-//!
-//! `SOAK_ROUNDS` says how often the daemon is killed, `SEED` replays the moments.
 
-use crate::house::{Dice, House, Said, wait_for};
+use crate::house::{House, Said, wait_for};
 use crate::{Check, check};
-use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 pub const CHECKS: &[Check] = &[
@@ -21,12 +20,12 @@ pub const CHECKS: &[Check] = &[
     check("sp_09_priorities_reorder", &[], priorities),
     check("sp_10_a_class_prints_on_what_is_free", &[], class),
     check("sp_11_kill_9_in_mid_job_prints_it_whole_first", &[], killed_in_mid_job),
-    check("sp_11_kill_9_at_random_moments_loses_nothing", &[], killed_at_random),
     check("sp_submission_by_200_processes", &[], two_hundred),
     check("sp_a_full_disk_is_told_at_the_write", &["root"], full_disk),
     check("sp_an_output_without_room_is_waited_for", &["root"], full_output),
     check("sp_100_mib_come_out_as_they_went_in", &[], hundred_mib),
     check("sp_10000_jobs_are_listed_within_a_second", &[], ten_thousand),
+    check("sp_exec_closes_a_job", &["python3"], closed_by_exec),
     check("sp_names_stage_and_jobs_are_immutable", &[], staged),
 ];
 
@@ -339,73 +338,6 @@ fn killed_in_mid_job() {
     assert!(begun > 0);
 }
 
-/// Lines of jobs, each its number and a sign that it is whole.
-fn printed(text: &str) -> BTreeMap<u64, u64> {
-    let mut whole = BTreeMap::new();
-    for line in text.lines() {
-        let mut words = line.trim_start_matches('\u{c}').split(' ');
-        if let (Some(Ok(n)), Some("whole")) = (words.next().map(str::parse), words.next()) {
-            *whole.entry(n).or_insert(0) += 1;
-        }
-    }
-    whole
-}
-
-fn killed_at_random() {
-    let rounds = std::env::var("SOAK_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
-    let mut dice = Dice::from_env(6);
-    let h = House::new();
-    let (mut number, mut kept, mut gone) = (0_u64, Vec::new(), Vec::new());
-    for round in 0..rounds {
-        if round > 0 {
-            sh(&h, "fusermount3 -uz $M 2>/dev/null || true");
-            h.mount();
-        }
-        try_sh(&h, "spindle lpc stop lp0");
-        let moment = Duration::from_millis(50 + dice.below(400));
-        let pid = h.pid();
-        let killer = std::thread::spawn(move || {
-            std::thread::sleep(moment);
-            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
-        });
-        loop {
-            number += 1;
-            let path = h.tree().join(format!("spool/lp0/{number}"));
-            // The status of a shell that has seen its close, as a user would.
-            let said =
-                try_sh(&h, &format!("dd of={} status=none <<<'{number} whole'", path.display()));
-            if said.status != 0 {
-                break;
-            }
-            kept.push(number);
-            if dice.below(4) == 0 {
-                let at = usize::try_from(dice.below(kept.len() as u64)).unwrap();
-                let victim = kept[at];
-                let said = try_sh(&h, &format!("rm $M/spool/lp0/*-{victim}"));
-                if said.status == 0 {
-                    gone.push(kept.swap_remove(at));
-                } else {
-                    kept.swap_remove(at); // asked, not answered: either is right
-                    break;
-                }
-            }
-        }
-        killer.join().unwrap();
-        h.await_end(pid);
-    }
-    sh(&h, "fusermount3 -uz $M 2>/dev/null || true");
-    h.mount();
-    sh(&h, "spindle lpc start lp0");
-    drained(&h, "lp0");
-    let whole = printed(&out(&h, "lp0.out"));
-    for n in &kept {
-        assert_eq!(whole.get(n), Some(&1), "job {n} of {number} was answered");
-    }
-    for n in &gone {
-        assert_eq!(whole.get(n), None, "job {n} was removed");
-    }
-}
-
 fn two_hundred() {
     let h = House::new();
     sh(
@@ -479,21 +411,58 @@ fn hundred_mib() {
     }
 }
 
+/// Submits a job; how long that took.
+fn submit_one(h: &House) -> Duration {
+    let begun = Instant::now();
+    let mut file = File::create(h.tree().join("spool/lp0/j")).unwrap();
+    file.write_all(b"text\n").unwrap();
+    nix::unistd::close(file).unwrap();
+    begun.elapsed()
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
 fn ten_thousand() {
     let h = House::new();
-    sh(&h, "spindle lpc stop lp0; cd $M/spool/lp0; for n in $(seq 10000); do echo $n >j; done");
-    for command in ["spindle lpq", "ls $M/spool/lp0"] {
+    // Held, not stopped: so the printers look for what they may print at each of them.
+    sh(&h, "spindle lpc holdall lp0");
+    let times: Vec<Duration> = (0..10_000).map(|_| submit_one(&h)).collect();
+    let (first, last) = (median(&times[10..510]), median(&times[9_500..]));
+    let ratio = last.as_secs_f64() / first.as_secs_f64();
+    eprintln!("submission: {first:?} at first, {last:?} behind 10,000: ratio {ratio:.2}");
+    assert!(ratio < 1.5, "{first:?}, then {last:?}");
+    for command in ["spindle lpq", "ls $M/spool/lp0", "ls -l $M/spool/lp0"] {
         let begun = Instant::now();
         let lines = sh(&h, command).lines().count();
         let taken = begun.elapsed();
+        eprintln!("{command}: {taken:?}");
         assert!(lines >= 10_000, "{command}: {lines}");
         assert!(taken < Duration::from_secs(1), "{command}: {taken:?}");
     }
     h.kill();
     let begun = Instant::now();
     h.mount();
-    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    eprintln!("recovery: {:?}", begun.elapsed());
+    // Users run what is optimised.
+    let limit = if cfg!(debug_assertions) { 4 } else { 2 };
+    assert!(begun.elapsed() < Duration::from_secs(limit), "{:?}", begun.elapsed());
     assert!(sh(&h, "spindle lpq").lines().count() >= 10_000);
+}
+
+/// exec(2) closes descriptors while it keeps parts of /proc locked: no close may look there.
+fn closed_by_exec() {
+    let h = House::new();
+    sh(
+        &h,
+        "spindle lpc stop lp0
+          timeout 20 python3 -c 'import os,sys; f=os.open(sys.argv[1], os.O_WRONLY|os.O_CREAT)
+os.write(f, b\"text\"); os.execvp(\"true\", [\"true\"])' $M/spool/lp0/x
+          [ $(cat $M/spool/lp0/1-x) = text ]",
+    );
 }
 
 fn staged() {

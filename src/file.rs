@@ -247,6 +247,11 @@ pub trait SpecialFiles: Send + Sync {
     /// `EROFS` for writing a protected medium.
     fn open(&self, device: Device, caller: &Caller, flags: i32) -> Result<Arc<dyn FileOps>, Error>;
 
+    /// Whether opening a device waits for something slow, such as the host's disk.
+    fn opens_slowly(&self, _device: Device) -> bool {
+        false
+    }
+
     /// The size that stat(2) shows: the capacity of a disk, else 0. Does not wait.
     fn size(&self, device: Device) -> u64;
 

@@ -253,6 +253,10 @@ impl SpecialFiles for Special {
         disk.is_some_and(|(disk, _)| disk.pages.is_some())
     }
 
+    fn opens_slowly(&self, device: Device) -> bool {
+        device.kind == DeviceKind::Char && self.served.lock().contains_key(&device.id)
+    }
+
     fn size(&self, device: Device) -> u64 {
         let Ok((disk, part)) = self.disk_of(device) else { return 0 };
         disk.window(part).map_or(0, |window| window.len)

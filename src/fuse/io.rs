@@ -44,6 +44,9 @@ fn with_buffer<T>(size: usize, run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     result
 }
 
+/// What open(2) has made.
+type Made = (Attr, Arc<OpenFile>);
+
 /// How the host is to treat an open file.
 fn open_flags(nature: Nature) -> FopenFlags {
     let table = [
@@ -107,6 +110,10 @@ impl Door {
                 }
                 Ok::<_, Error>(file)
             };
+            if self.vfs.opens_slowly(ino) {
+                let vfs = Arc::clone(&self.vfs);
+                return Ok(Answer::Later(Box::new(move |_| open(&vfs))));
+            }
             let busy = match open(&self.vfs) {
                 Err(error) if error.errno == Errno::EBUSY => error,
                 settled => return settled.map(Answer::Now),
@@ -137,12 +144,12 @@ impl Door {
         reply: ReplyCreate,
     ) {
         begin!(req, "create {parent} {name:?} {mode:o} {flags:#o}");
-        let run = || {
-            self.admit(Errno::ENODEV)?;
-            self.vfs.create(&caller(req), Ino(parent.0), name, mode & 0o7777, umask, flags)
-        };
+        let (by, name) = (caller(req), name.to_owned());
+        let run =
+            move |vfs: &Vfs, parent| vfs.create(&by, parent, &name, mode & 0o7777, umask, flags);
+        let parent = self.admit(Errno::ENODEV).map(|()| Ino(parent.0));
         let host: Arc<dyn Forget> = Arc::clone(&self.pages) as _;
-        self.answer(req, reply, run, |(attr, file): (Attr, Arc<OpenFile>), reply| {
+        self.answer_at(req, parent, reply, run, move |(attr, file): Made, reply: ReplyCreate| {
             if file.ops.nature().keeps_cache {
                 file.ops.shown(file.ino, &host);
             }

@@ -1,11 +1,12 @@
-//! Requests on names and inodes: none of them waits.
+//! Requests on names and inodes: they wait for nothing but a host's disk that keeps them.
 
 use super::attr::{decode, is_placeholder, listed, placeholder, shown, ttl};
 use super::reply::{caller, guarded};
 use super::{Door, OWN_XATTRS};
 use crate::error::{Errno, Error};
 use crate::file::{Device, DeviceKind};
-use crate::vfs::{Attr, Change, FileKind, Ino, Make, RenameMode, SetTime, XattrMode};
+use crate::sync::Arc;
+use crate::vfs::{Attr, Change, FileKind, Ino, Make, RenameMode, SetTime, Vfs, XattrMode};
 use fuser::{
     FileHandle, Generation, INodeNo, RenameFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyEmpty,
     ReplyEntry, ReplyStatfs, ReplyXattr, Request, TimeOrNow,
@@ -82,8 +83,10 @@ impl Door {
         let (atime, mtime) = (atime.map(time), mtime.map(time));
         let change = Change { mode, uid, gid, size, atime, mtime };
         begin!(req, "setattr {node} {change:?}");
-        let run = || self.vfs.setattr(&caller(req), inode(node)?, &change);
-        self.answer(req, reply, run, |attr, reply| reply.attr(&ttl(&attr), &shown(&attr)));
+        let by = caller(req);
+        let run = move |vfs: &Vfs, ino| vfs.setattr(&by, ino, &change);
+        let send = |attr: Attr, reply: ReplyAttr| reply.attr(&ttl(&attr), &shown(&attr));
+        self.answer_at(req, inode(node), reply, run, send);
     }
 
     pub(super) fn on_readlink(&self, req: &Request, node: INodeNo, reply: ReplyData) {
@@ -101,14 +104,15 @@ impl Door {
         reply: ReplyEntry,
     ) {
         begin!(req, "mknod {parent} {name:?} {mode:o} {rdev:#x}");
-        let run = || {
+        let (by, name, vfs) = (caller(req), name.to_owned(), Arc::clone(&self.vfs));
+        let run = move |vfs: &Vfs, parent| {
             let make = make(mode, rdev)?;
-            self.vfs.mknod(&caller(req), inode(parent)?, name, make, mode & 0o7777, umask)
+            vfs.mknod(&by, parent, &name, make, mode & 0o7777, umask)
         };
-        self.answer(req, reply, run, |attr, reply| {
+        self.answer_at(req, inode(parent), reply, run, move |attr: Attr, reply: ReplyEntry| {
             if matches!(attr.kind, FileKind::Device(_)) && !attr.shows_device {
                 // The host does not learn the real number here, so it will never give it back.
-                self.vfs.forget(attr.ino, 1);
+                vfs.forget(attr.ino, 1);
                 reply.entry(&Duration::ZERO, &placeholder(&attr), GENERATION);
             } else {
                 entry(attr, reply);
@@ -160,8 +164,9 @@ impl Door {
         reply: ReplyEmpty,
     ) {
         begin!(req, "unlink {parent} {name:?}");
-        let run = || self.vfs.unlink(&caller(req), inode(parent)?, name);
-        self.answer(req, reply, run, done);
+        let (by, name) = (caller(req), name.to_owned());
+        let run = move |vfs: &Vfs, parent| vfs.unlink(&by, parent, &name);
+        self.answer_at(req, inode(parent), reply, run, done);
     }
 
     pub(super) fn on_rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -179,17 +184,17 @@ impl Door {
         reply: ReplyEmpty,
     ) {
         begin!(req, "rename {parent} {name:?} {to_parent} {to_name:?} {flags}");
-        let run = || {
+        let (by, name, to_name) = (caller(req), name.to_owned(), to_name.to_owned());
+        let run = move |vfs: &Vfs, from| {
             let mode = match flags {
                 RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
                 RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
                 plain if plain.is_empty() => RenameMode::Replace,
                 _ => return Err(Errno::EINVAL.into()),
             };
-            let (from, to) = (inode(parent)?, inode(to_parent)?);
-            self.vfs.rename(&caller(req), from, name, to, to_name, mode)
+            vfs.rename(&by, from, &name, inode(to_parent)?, &to_name, mode)
         };
-        self.answer(req, reply, run, done);
+        self.answer_at(req, inode(parent), reply, run, done);
     }
 
     pub(super) fn on_opendir(&self, req: &Request, node: INodeNo, reply: fuser::ReplyOpen) {

@@ -9,6 +9,7 @@ use super::work::Job;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Call, Caller, Later};
 use crate::sync::Arc;
+use crate::vfs::{Ino, Vfs};
 use fuser::Request;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -94,6 +95,26 @@ impl Door {
     ) {
         let id = req.unique().0;
         conclude(id, guarded(id, run), reply, send);
+    }
+
+    /// Answers a call that changes the tree at `ino`, which takes a worker where it is slow.
+    pub(super) fn answer_at<T: Send + 'static, R: Refuse>(
+        &self,
+        req: &Request,
+        ino: Result<Ino, Error>,
+        reply: R,
+        run: impl FnOnce(&Vfs, Ino) -> Result<T, Error> + Send + 'static,
+        send: impl FnOnce(T, R) + Clone + Send + 'static,
+    ) {
+        let settled = || {
+            let ino = ino?;
+            if !self.vfs.waits_at(ino) {
+                return run(&self.vfs, ino).map(Answer::Now);
+            }
+            let vfs = Arc::clone(&self.vfs);
+            Ok(Answer::Later(Box::new(move |_| run(&vfs, ino))))
+        };
+        self.answer_or_wait(req, reply, settled, send.clone(), send);
     }
 
     /// Answers a call that may have to wait: then a worker does, holding the reply.

@@ -5,7 +5,7 @@
 
 use super::Spool;
 use super::job::PRIORITY_MAX;
-use super::journal::Mark;
+use super::ops::{Done, Plan};
 use super::queue::{Core, Flags, Wish};
 use super::view::{user_name, user_number};
 use crate::ctl;
@@ -18,13 +18,14 @@ use std::ffi::OsStr;
 const COPIES_MAX: u32 = 9999;
 
 /// The ear of a queue.
+#[derive(Clone)]
 pub(super) struct QueueControl {
     pub(super) spool: Arc<Spool>,
     pub(super) queue: String,
 }
 
-/// What was done: how far the journal is to be durable before it is told, and what is told.
-type Done = Result<(Option<Mark>, String), Error>;
+/// What was done, to be durable before it is told, and what is told.
+type Outcome = Result<(Option<Done>, String), Error>;
 
 fn wrong(words: impl Into<String>) -> Error {
     Error::new(Errno::EINVAL, words)
@@ -40,19 +41,22 @@ impl Control for QueueControl {
         let Some((verb, words)) = words.split_first() else {
             return Err(wrong("an empty command"));
         };
-        let (mark, text) = self.obey(caller, verb, words)?;
-        self.spool.ring();
-        let Some(mark) = mark else { return Ok(Answer::Now(text)) };
-        let spool = Arc::clone(&self.spool);
+        let (ear, caller, verb, words) = (self.clone(), *caller, verb.clone(), words.to_vec());
+        // All of it: the host's disk may be slow, and somebody else may have to be asked who a
+        // user is.
         Ok(Answer::Later(Box::new(move |_| {
-            spool.journal.sync(mark)?;
+            let (done, text) = ear.obey(&caller, &verb, &words)?;
+            match done {
+                Some(done) => ear.spool.settle(done)?,
+                None => ear.spool.ring(),
+            }
             Ok(text)
         })))
     }
 }
 
 impl QueueControl {
-    fn obey(&self, caller: &Caller, verb: &str, words: &[String]) -> Done {
+    fn obey(&self, caller: &Caller, verb: &str, words: &[String]) -> Outcome {
         const OPERATORS: [&str; 12] = [
             "stop",
             "start",
@@ -75,7 +79,7 @@ impl QueueControl {
             "rm" => self.remove(caller, words),
             "submit" => self.submit(caller, words),
             "hold" | "release" => {
-                self.each(caller, words, |spool, core, id| spool.hold(core, id, verb == "hold"))
+                self.each(caller, words, |core, plan, id| plan.hold(core, id, verb == "hold"))
             }
             "top" | "bottom" => self.reorder(verb, words),
             "pri" => self.prioritise(caller, words),
@@ -87,7 +91,7 @@ impl QueueControl {
     }
 
     /// What is said of the whole queue.
-    fn flag(&self, verb: &str, words: &[String]) -> Done {
+    fn flag(&self, verb: &str, words: &[String]) -> Outcome {
         let said = words.join(" ");
         let (change, answer): (fn(&mut Flags, String), &str) = match verb {
             "stop" => (|flags, _| flags.is_stopped = true, "\tprinting disabled\n"),
@@ -128,7 +132,9 @@ impl QueueControl {
             return Err(wrong(format!("{verb}: takes no words")));
         }
         let mut core = self.spool.core.lock();
-        let mark = self.spool.set_flags(&mut core, &self.queue, |flags| change(flags, said))?;
+        let mut plan = Plan::default();
+        plan.flags(&core, &self.queue, |flags| change(flags, said))?;
+        let done = self.spool.carry_out(&mut core, plan)?;
         let mut text = format!("{}:\n{answer}", self.queue);
         if verb == "abort" {
             text += &match self.spool.abort(&mut core, &self.queue) {
@@ -136,7 +142,7 @@ impl QueueControl {
                 None => "\tno daemon to abort\n".into(),
             };
         }
-        Ok((Some(mark), text))
+        Ok((Some(done), text))
     }
 
     /// Does the same to each of the jobs named; all of them must be the caller's.
@@ -144,25 +150,23 @@ impl QueueControl {
         &self,
         caller: &Caller,
         words: &[String],
-        act: impl Fn(&Spool, &mut Core, u64) -> Result<Mark, Error>,
-    ) -> Done {
+        act: impl Fn(&Core, &mut Plan, u64) -> Result<(), Error>,
+    ) -> Outcome {
         let ids = words.iter().map(|word| number(word)).collect::<Result<Vec<_>, _>>()?;
         if ids.is_empty() {
             return Err(wrong("which job? Its number is wanted"));
         }
         let mut core = self.spool.core.lock();
-        for id in &ids {
-            let job = self.spool.job_in(&core, &self.queue, *id)?;
-            self.spool.check_owner(caller, job)?;
-        }
-        let mut mark = None;
+        let mut plan = Plan::default();
         for id in ids {
-            mark = Some(act(&self.spool, &mut core, id)?);
+            let job = self.spool.job_in(&core, &self.queue, id)?;
+            self.spool.check_owner(caller, job)?;
+            act(&core, &mut plan, id)?;
         }
-        Ok((mark, String::new()))
+        Ok((Some(self.spool.carry_out(&mut core, plan)?), String::new()))
     }
 
-    fn reorder(&self, verb: &str, words: &[String]) -> Done {
+    fn reorder(&self, verb: &str, words: &[String]) -> Outcome {
         let mut core = self.spool.core.lock();
         let mut ids = Vec::new();
         for word in words {
@@ -183,33 +187,32 @@ impl QueueControl {
                 format!("{}:\n\tqueue order unchanged", self.queue),
             ));
         }
-        let mut mark = None;
+        let mut plan = Plan::default();
         if verb == "top" {
-            mark = Some(self.spool.to_top(&mut core, &ids)?);
+            plan.top(&core, &ids)?;
         } else {
-            for id in &ids {
-                mark = Some(self.spool.to_bottom(&mut core, *id)?);
-            }
+            plan.bottom(&core, &ids)?;
         }
+        let done = self.spool.carry_out(&mut core, plan)?;
         let mut text = format!("{}:\n", self.queue);
         for job in ids.iter().filter_map(|id| core.jobs.get(id)) {
             text += &format!("\tmoved {}\n", job.file_name().to_string_lossy());
         }
-        Ok((mark, text))
+        Ok((Some(done), text))
     }
 
-    fn prioritise(&self, caller: &Caller, words: &[String]) -> Done {
+    fn prioritise(&self, caller: &Caller, words: &[String]) -> Outcome {
         let [id, priority] = words else { return Err(wrong("pri: the form is: pri N PRIORITY")) };
         let priority = priority.parse::<u8>().map_err(|_| {
             wrong(format!("{}: 1 to {PRIORITY_MAX} are right", ctl::shown(priority)))
         })?;
-        self.each(caller, std::slice::from_ref(id), |spool, core, id| {
-            spool.prioritise(core, caller, id, priority)
+        self.each(caller, std::slice::from_ref(id), |core, plan, id| {
+            self.spool.plan_priority(core, plan, caller, (id, priority))
         })
     }
 
     /// `rm` of numbers, users, `-` for all of one's own; without words the active job.
-    fn remove(&self, caller: &Caller, words: &[String]) -> Done {
+    fn remove(&self, caller: &Caller, words: &[String]) -> Outcome {
         let mut core = self.spool.core.lock();
         let all: Vec<u64> = core
             .queues
@@ -240,37 +243,33 @@ impl QueueControl {
         }
         ids.sort_unstable();
         ids.dedup();
-        for id in &ids {
-            if let Some(job) = core.jobs.get(id) {
-                self.spool.check_owner(caller, job)?;
-            }
-        }
-        let (mut mark, mut text, by) = (None, String::new(), user_name(caller.uid));
+        let (mut plan, mut text, by) = (Plan::default(), String::new(), user_name(caller.uid));
         for id in ids {
-            let (name, at) = self.spool.remove(&mut core, id, &by)?;
-            mark = Some(at);
+            self.spool.check_owner(caller, core.job(id)?)?;
+            let name = self.spool.plan_removal(&core, &mut plan, id, &by)?;
             text += &format!("{name} dequeued\n");
         }
-        Ok((mark, text))
+        Ok((Some(self.spool.carry_out(&mut core, plan)?), text))
     }
 
-    fn move_jobs(&self, caller: &Caller, words: &[String]) -> Done {
+    fn move_jobs(&self, caller: &Caller, words: &[String]) -> Outcome {
         let [which, to] = words else { return Err(wrong("move: the form is: move N|* QUEUE")) };
-        let words = if which == "*" {
-            let core = self.spool.core.lock();
-            let idle = core.ranked(&self.queue).into_iter().filter(|job| job.active.is_none());
-            idle.map(|job| job.id.to_string()).collect()
-        } else {
-            vec![which.clone()]
-        };
-        if words.is_empty() {
-            return Ok((None, String::new()));
+        if which != "*" {
+            return self.each(caller, std::slice::from_ref(which), |core, plan, id| {
+                plan.shift(core, core.job(id)?.clone(), to, None)
+            });
         }
-        self.each(caller, &words, |spool, core, id| spool.move_job(core, id, to, None))
+        let mut core = self.spool.core.lock();
+        let mut plan = Plan::default();
+        for job in core.ranked(&self.queue).into_iter().filter(|job| job.active.is_none()) {
+            self.spool.check_owner(caller, job)?;
+            plan.shift(&core, job.clone(), to, None)?;
+        }
+        Ok((Some(self.spool.carry_out(&mut core, plan)?), String::new()))
     }
 
     /// Prints the active job from its beginning again.
-    fn redo(&self, caller: &Caller, words: &[String]) -> Done {
+    fn redo(&self, caller: &Caller, words: &[String]) -> Outcome {
         let [id] = words else { return Err(wrong("redo: the form is: redo N")) };
         let id = number(id)?;
         let mut core = self.spool.core.lock();
@@ -284,7 +283,7 @@ impl QueueControl {
     }
 
     /// `submit .STAGED [name=N] [copies=N] [priority=N] [hold=1] [file=BYTES:NAME]..`
-    fn submit(&self, caller: &Caller, words: &[String]) -> Done {
+    fn submit(&self, caller: &Caller, words: &[String]) -> Outcome {
         let Some((staged, options)) = words.split_first() else {
             return Err(wrong("submit: which staged file?"));
         };
@@ -293,7 +292,7 @@ impl QueueControl {
         let id = id.ok_or_else(|| {
             Error::new(Errno::ENOENT, format!("submit: no staged file {}", ctl::shown(staged)))
         })?;
-        let mut job = core.jobs.get(&id).ok_or_else(|| super::no_job(id))?.clone();
+        let mut job = core.job(id)?.clone();
         if job.uid != caller.uid {
             return Err(Error::plain(Errno::EPERM));
         }
@@ -322,12 +321,8 @@ impl QueueControl {
         if job.priority > super::job::PRIORITY && !self.spool.is_operator(caller) {
             return Err(Error::new(Errno::EPERM, "only the operator raises a priority"));
         }
-        let (copies, priority, is_held, files) = (job.copies, job.priority, job.is_held, job.files);
-        self.spool.change(&mut core, id, |job| {
-            (job.copies, job.priority, job.is_held, job.files) = (copies, priority, is_held, files);
-        })?;
-        let name = OsStr::new(&name);
-        let mark = self.spool.submit_staged(&mut core, id, &self.queue, name)?;
-        Ok((Some(mark), format!("{id}\n")))
+        let mut plan = Plan::default();
+        self.spool.plan_staged(&core, &mut plan, job, (&self.queue, OsStr::new(&name)))?;
+        Ok((Some(self.spool.carry_out(&mut core, plan)?), format!("{id}\n")))
     }
 }

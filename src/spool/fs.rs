@@ -9,6 +9,7 @@
 
 use super::control::QueueControl;
 use super::job::{Job, Phase};
+use super::ops::Plan;
 use super::queue::Core;
 use super::view::user_name;
 use super::writer::JobReader;
@@ -128,7 +129,7 @@ impl SpoolFs {
                 (attr.uid, attr.gid, attr.mode) = (job.uid, job.gid, 0o600);
                 attr.size = job.size;
                 if job.phase != Phase::Queued {
-                    let path = self.spool.data(&job.queue, id);
+                    let path = self.spool.path_of(&job);
                     attr.size = std::fs::metadata(path).map_or(job.size, |data| data.len());
                 }
                 attr.blocks = attr.size.div_ceil(512);
@@ -193,43 +194,52 @@ impl SpoolFs {
     }
 
     fn open_job(&self, caller: &Caller, id: u64, flags: i32) -> Result<Arc<dyn FileOps>, Error> {
-        let mut core = self.spool.core.lock();
         let is_writing = flags & O_ACCMODE != O_RDONLY;
+        let mut core = self.spool.core.lock();
         let known = match core.jobs.get(&id) {
             Some(job) => Some(job.clone()),
             None => core.ghost(now(), |job| job.id == id),
         };
         let job = known.ok_or_else(|| Error::plain(Errno::ESTALE))?;
-        let path = self.spool.data(&job.queue, id);
+        let is_free = core.jobs.contains_key(&id) && !core.written.contains(&id);
+        let is_new = job.phase == Phase::Spooling { flushed: None } && is_free;
+        let is_staged = job.phase == Phase::Staged && is_free;
+        let path = self.spool.path_of(&job);
         let told = |error: std::io::Error| journal::host(&path, &error);
-        let is_live = core.jobs.contains_key(&id);
+        if is_writing && (is_new || is_staged) {
+            core.written.insert(id); // so that it is nobody else's from here on
+        }
+        drop(core);
         if !is_writing {
             let file = File::open(&path).map_err(|_| Error::plain(Errno::ESTALE))?;
             let len = file.metadata().map_err(told)?.len();
             return Ok(Arc::new(JobReader { file, len }));
         }
-        let is_written = core.written.contains(&id);
-        let is_new = job.phase == Phase::Spooling { flushed: None } && !is_written && is_live;
-        let is_staged = job.phase == Phase::Staged && !is_written && is_live;
         if is_new || is_staged {
             let options = File::options().read(true).write(true).clone();
-            let file = options.open(&path).map_err(told)?;
-            if flags & O_TRUNC != 0 {
-                file.set_len(0).map_err(told)?;
-            }
-            return self.spool.writer(&mut core, id, file, false);
+            let opened = options.open(&path).and_then(|file| {
+                if flags & O_TRUNC != 0 {
+                    file.set_len(0)?;
+                }
+                Ok(file)
+            });
+            let opened = opened.inspect_err(|_| {
+                self.spool.core.lock().written.remove(&id);
+            });
+            return self.spool.writer(id, opened.map_err(told)?, false);
         }
         if flags & O_TRUNC == 0 {
             let words = format!("job {id} is submitted, and not changed any more");
             return Err(Error::new(Errno::EPERM, words));
         }
         let who = (caller.uid, caller.gid);
-        let begun = self.spool.begin(&mut core, &job.queue, &job.name, who)?;
-        self.spool.writer(&mut core, begun.id, begun.file, false)
+        let begun = self.spool.begin(&job.queue, &job.name, who, true)?;
+        self.spool.writer(begun.id, begun.file, false)
     }
 
     fn take_away(&self, uid: Option<u32>, dir: Local, name: &OsStr) -> Result<(), Error> {
-        let mark = {
+        let by = uid.map_or("-".into(), user_name); // asks the host
+        let done = {
             let mut core = self.spool.core.lock();
             SpoolFs::queue_of(&core, dir)?;
             let node = SpoolFs::find(&mut core, dir, name, uid)?;
@@ -238,10 +248,11 @@ impl SpoolFs {
                 core.exorcise(id);
                 return Ok(());
             }
-            self.spool.remove(&mut core, id, &uid.map_or("-".into(), user_name))?.1
+            let mut plan = Plan::default();
+            self.spool.plan_removal(&core, &mut plan, id, &by)?;
+            self.spool.carry_out(&mut core, plan)?
         };
-        self.spool.ring();
-        self.spool.journal.sync(mark)
+        self.spool.settle(done)
     }
 
     fn move_away(
@@ -254,7 +265,7 @@ impl SpoolFs {
         if mode == RenameMode::Exchange {
             return Err(Error::plain(Errno::EINVAL));
         }
-        let mark = {
+        let done = {
             let mut core = self.spool.core.lock();
             SpoolFs::queue_of(&core, dir)?;
             let to = SpoolFs::queue_of(&core, to_dir)?;
@@ -263,18 +274,20 @@ impl SpoolFs {
             if FILES.iter().any(|file| to_name == *file) {
                 return Err(Error::plain(Errno::EPERM));
             }
-            let job = core.jobs.get(&id).ok_or_else(|| Error::plain(Errno::ENOENT))?.clone();
-            let new = plain_name(id, to_name);
+            let job = core.job(id)?.clone();
+            let (new, mut plan) = (plain_name(id, to_name), Plan::default());
             match (Job::is_staging_name(&job.name), Job::is_staging_name(to_name)) {
-                (true, false) => self.spool.submit_staged(&mut core, id, &to, &new)?,
+                (true, false) => {
+                    self.spool.plan_staged(&core, &mut plan, job, (&to, &new))?;
+                }
                 (false, true) => {
                     return Err(Error::new(Errno::EPERM, "a job cannot be taken back to staging"));
                 }
-                _ => self.spool.move_job(&mut core, id, &to, Some(&new))?,
+                _ => plan.shift(&core, job, &to, Some(&new))?,
             }
+            self.spool.carry_out(&mut core, plan)?
         };
-        self.spool.ring();
-        self.spool.journal.sync(mark)
+        self.spool.settle(done)
     }
 }
 
@@ -347,7 +360,7 @@ impl FileSystem for SpoolFs {
         if let Some(size) = change.size
             && let Some(job) = core.jobs.get(&id)
         {
-            let path = self.spool.data(&job.queue, id);
+            let path = self.spool.path_of(job);
             if job.phase == Phase::Queued {
                 return Err(Error::new(Errno::EPERM, "a submitted job is not changed any more"));
             }
@@ -365,7 +378,7 @@ impl FileSystem for SpoolFs {
     }
 
     fn make(&self, dir: Local, name: &OsStr, new: &New<'_>) -> Result<Attr, Error> {
-        let mut core = self.spool.core.lock();
+        let core = self.spool.core.lock();
         let queue = SpoolFs::queue_of(&core, dir)?;
         if !matches!(new.content, Content::Regular) {
             return Err(Error::new(Errno::EPERM, "only files are printed"));
@@ -376,8 +389,10 @@ impl FileSystem for SpoolFs {
         if is_taken {
             return Err(Error::plain(Errno::EEXIST));
         }
-        let begun = self.spool.begin(&mut core, &queue, name, (new.uid, new.gid))?;
+        drop(core);
+        let begun = self.spool.begin(&queue, name, (new.uid, new.gid), false)?;
         let node = Local(JOBS + begun.id);
+        let mut core = self.spool.core.lock();
         SpoolFs::take_hold(&mut core, node);
         self.attr(&mut core, node)
     }
@@ -420,6 +435,10 @@ impl FileSystem for SpoolFs {
     }
 
     fn truncates_at_open(&self) -> bool {
+        true
+    }
+
+    fn waits(&self) -> bool {
         true
     }
 

@@ -25,6 +25,8 @@ pub(super) struct Job {
     /// Its number: of no other job, ever.
     pub(super) id: u64,
     pub(super) queue: String,
+    /// The queue in whose directory its file is: where it began, until the next start.
+    pub(super) home: String,
     /// The name it was written under; empty for what came without one.
     pub(super) name: OsString,
     pub(super) uid: u32,
@@ -61,6 +63,7 @@ impl Job {
         Job {
             id,
             queue: queue.to_owned(),
+            home: queue.to_owned(),
             name: name.to_owned(),
             uid,
             gid,
@@ -173,6 +176,7 @@ impl Job {
         Some(Job {
             id: id.parse().ok()?,
             queue: text(queue)?,
+            home: text(queue)?,
             name: OsString::from_vec(unescape(name)?),
             uid: uid.parse().ok()?,
             gid: gid.parse().ok()?,

@@ -1,11 +1,12 @@
 //! The spool's journal: lines appended to a file, durable before anything is acknowledged.
 //!
-//! 1. A record stands whole or not at all: each line carries its checksum, and what follows the
-//!    first line that is torn is not read.
+//! 1. What is appended at once stands whole or not at all: it is one line with one checksum, and
+//!    what follows the first line that is torn is not read.
 //! 2. A failed append leaves the file as it was; where even that fails, nothing is taken any more.
 //! 3. [`Journal::sync`] makes durable all that was appended before it; those who come together
 //!    share one sync.
-//! 4. Compaction replaces the file in one rename; a record appended meanwhile is in both.
+//! 4. Compaction replaces the file in one rename. Before it what is appended goes into both files,
+//!    so that a crash finds either complete; no append waits for the host's disk.
 
 use crate::error::{Errno, Error};
 use crate::sync::{Arc, Mutex};
@@ -18,6 +19,8 @@ use std::path::{Path, PathBuf};
 pub(super) const VERSION: &str = "spindle spool 1\n";
 /// A journal shorter than this is not worth compacting.
 const COMPACT_BYTES_MIN: u64 = 1 << 20;
+/// Between the records of a line; within a record it is escaped.
+const SEPARATOR: char = ';';
 
 /// How far the journal had come: what [`Journal::sync`] is to make durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +43,33 @@ struct Tail {
     appended: u64,
     /// What was appended since a compaction began.
     meanwhile: Option<Vec<u8>>,
+    /// The file that is to take the other's place, and its length: all is appended to both.
+    next: Option<(Arc<File>, u64)>,
     broken: Option<Errno>,
+}
+
+impl Tail {
+    /// Appends to the file, and to the one that is to take its place.
+    fn put(&mut self, text: &[u8]) -> std::io::Result<()> {
+        self.file.write_all_at(text, self.bytes)?;
+        if let Some((next, end)) = &mut self.next {
+            next.write_all_at(text, *end)?;
+            *end += text.len() as u64;
+        }
+        self.bytes += text.len() as u64;
+        if let Some(meanwhile) = &mut self.meanwhile {
+            meanwhile.extend(text);
+        }
+        Ok(())
+    }
+
+    /// Takes back what a failed [`Tail::put`] may have left.
+    fn undo(&mut self) {
+        let next = self.next.as_ref().map_or(Ok(()), |(next, end)| next.set_len(*end));
+        if self.file.set_len(self.bytes).is_err() || next.is_err() {
+            self.broken = Some(Errno::EIO);
+        }
+    }
 }
 
 /// The host's error, with what it was about.
@@ -70,7 +99,7 @@ fn whole(bytes: &[u8]) -> Option<(Vec<String>, u64)> {
         if u64::from_str_radix(sum, 16) != Ok(checksum(record.as_bytes())) {
             break;
         }
-        records.push(record.to_owned());
+        records.extend(record.split(SEPARATOR).map(str::to_owned));
         end += at + 1;
         rest = &rest[at + 1..];
     }
@@ -112,10 +141,15 @@ impl Journal {
             bytes = VERSION.len() as u64;
         }
         file.sync_data().map_err(told)?;
-        sync_dir(dir)?;
+        // A compaction that was not finished is none.
+        match std::fs::remove_file(draft_of(&path)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(told(error)),
+            _ => sync_dir(dir)?,
+        }
         let file = Arc::new(file);
-        let tail =
-            Tail { file, bytes, bytes_compacted: 0, appended: 0, meanwhile: None, broken: None };
+        let (meanwhile, next) = (None, None);
+        let (bytes_compacted, appended, broken) = (0, 0, None);
+        let tail = Tail { file, bytes, bytes_compacted, appended, meanwhile, next, broken };
         let (tail, synced) = (Mutex::new(tail), Mutex::new(Mark(0)));
         Ok((Journal { path, tail, synced }, records))
     }
@@ -126,23 +160,18 @@ impl Journal {
     /// # Errors
     /// The host's: `ENOSPC`; `EIO` once an append could not be undone.
     pub(super) fn append(&self, records: &[String]) -> Result<Mark, Error> {
-        let text: String = records.iter().map(|record| line(record)).collect();
         let mut tail = self.tail.lock();
         if let Some(errno) = tail.broken {
             return Err(Error::new(errno, "the journal of the spool is broken; mount again"));
         }
-        let at = tail.bytes;
-        if let Err(error) = tail.file.write_all_at(text.as_bytes(), at) {
-            if tail.file.set_len(at).is_err() {
-                tail.broken = Some(Errno::EIO);
+        if !records.is_empty() {
+            let text = line(&records.join(&SEPARATOR.to_string()));
+            if let Err(error) = tail.put(text.as_bytes()) {
+                tail.undo();
+                return Err(host(&self.path, &error));
             }
-            return Err(host(&self.path, &error));
+            tail.appended += 1;
         }
-        tail.bytes += text.len() as u64;
-        if let Some(meanwhile) = &mut tail.meanwhile {
-            meanwhile.extend(text.bytes());
-        }
-        tail.appended += 1;
         Ok(Mark(tail.appended))
     }
 
@@ -167,63 +196,97 @@ impl Journal {
         Ok(())
     }
 
+    /// A host's disk that does not answer, until what is returned is dropped.
+    #[cfg(test)]
+    pub(super) fn stall(&self) -> crate::sync::MutexGuard<'_, Mark> {
+        self.synced.lock()
+    }
+
     /// Whether most of the journal is history.
     pub(super) fn is_long(&self) -> bool {
         let tail = self.tail.lock();
-        tail.meanwhile.is_none()
-            && tail.broken.is_none()
-            && tail.bytes > COMPACT_BYTES_MIN.max(4 * tail.bytes_compacted)
+        tail.broken.is_none() && tail.bytes > COMPACT_BYTES_MIN.max(4 * tail.bytes_compacted)
     }
 
     /// From now on what is appended is kept for [`Journal::compact`] too. Call it where nothing is
-    /// appended between it and the taking of the snapshot.
-    pub(super) fn begin_compaction(&self) {
-        self.tail.lock().meanwhile = Some(Vec::new());
+    /// appended between it and the taking of the snapshot. `false`: another is at it.
+    pub(super) fn begin_compaction(&self) -> bool {
+        let mut tail = self.tail.lock();
+        let is_first = tail.meanwhile.is_none() && tail.next.is_none();
+        if is_first {
+            tail.meanwhile = Some(Vec::new());
+        }
+        is_first
     }
 
-    /// Puts `snapshot`, and what was appended since it began, in the place of the journal.
+    /// Puts `snapshot`, and what was appended since it began, in the place of the journal. Waits
+    /// for the host's disk.
     ///
     /// # Errors
-    /// The host's; the journal is as it was then.
+    /// The host's; the journal is as it was then, or nothing is taken any more.
     pub(super) fn compact(&self, snapshot: &[String]) -> Result<(), Error> {
-        let path = self.path.with_extension("new");
-        let result = self.replace(&path, snapshot);
-        if result.is_err() {
-            self.tail.lock().meanwhile = None;
-            let _ = std::fs::remove_file(&path); // the next compaction would overwrite it
-        }
-        result
-    }
-
-    fn replace(&self, path: &Path, snapshot: &[String]) -> Result<(), Error> {
-        let told = |error: std::io::Error| host(path, &error);
-        let mut text = String::from(VERSION);
-        text.extend(snapshot.iter().map(|record| line(record)));
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)
-            .map_err(told)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_data()).map_err(told)?;
-        // First: whoever syncs the old file now must not come back after the new one is in place.
+        let draft = draft_of(&self.path);
+        let told = |error: std::io::Error| host(&draft, &error);
+        let joined = self.draft(&draft, snapshot).and_then(|(file, end)| self.join(file, end));
+        // From here on nothing is said to be durable until the new file is in place.
         let mut synced = self.synced.lock();
-        let mut tail = self.tail.lock();
-        let meanwhile = tail.meanwhile.take().unwrap_or_default();
-        file.write_all(&meanwhile).and_then(|()| file.sync_data()).map_err(told)?;
-        std::fs::rename(path, &self.path).map_err(told)?;
-        tail.file = Arc::new(file);
-        tail.bytes = (text.len() + meanwhile.len()) as u64;
-        tail.bytes_compacted = tail.bytes;
-        let reached = Mark(tail.appended);
-        drop(tail);
-        if let Some(dir) = self.path.parent() {
-            sync_dir(dir)?;
+        let reached = joined.and_then(|(file, reached)| file.sync_data().map(|()| reached));
+        let reached = match reached.and_then(|at| std::fs::rename(&draft, &self.path).map(|()| at))
+        {
+            Ok(reached) => reached,
+            Err(error) => {
+                let mut tail = self.tail.lock();
+                (tail.meanwhile, tail.next) = (None, None);
+                let _ = std::fs::remove_file(&draft); // the next compaction would overwrite it
+                return Err(told(error));
+            }
+        };
+        self.switch();
+        if let Some(dir) = self.path.parent()
+            && let Err(error) = sync_dir(dir)
+        {
+            // Which of the two files a crash of the host would leave cannot be known.
+            self.tail.lock().broken = Some(Errno::EIO);
+            return Err(error);
         }
-        *synced = reached;
+        *synced = (*synced).max(reached);
         Ok(())
     }
+
+    /// Writes a snapshot beside the journal; its file and length.
+    fn draft(&self, path: &Path, snapshot: &[String]) -> std::io::Result<(Arc<File>, u64)> {
+        let mut text = String::from(VERSION);
+        text.extend(snapshot.iter().map(|record| line(record)));
+        let options = File::options().read(true).write(true).create(true).truncate(true).clone();
+        let mut file = options.open(path)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_data()?; // most of it now, where nobody waits for it
+        Ok((Arc::new(file), text.len() as u64))
+    }
+
+    /// Adds what was appended meanwhile; from now on the new file gets everything, too. The file,
+    /// and how far it says what the journal says.
+    fn join(&self, file: Arc<File>, mut end: u64) -> std::io::Result<(Arc<File>, Mark)> {
+        let mut tail = self.tail.lock();
+        let meanwhile = tail.meanwhile.take().unwrap_or_default();
+        file.write_all_at(&meanwhile, end)?;
+        end += meanwhile.len() as u64;
+        tail.next = Some((Arc::clone(&file), end));
+        Ok((file, Mark(tail.appended)))
+    }
+
+    /// The new file is the journal from now on.
+    fn switch(&self) {
+        let mut tail = self.tail.lock();
+        if let Some((file, end)) = tail.next.take() {
+            (tail.file, tail.bytes, tail.bytes_compacted) = (file, end, end);
+        }
+    }
+}
+
+/// Where a journal is written anew.
+fn draft_of(path: &Path) -> PathBuf {
+    path.with_extension("new")
 }
 
 /// Makes the names in a directory durable.
@@ -252,10 +315,11 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_tail_is_not_read_and_is_written_over() {
+    fn a_torn_append_is_not_read_nor_part_of_it_and_is_written_over() {
         let dir = tempfile::tempdir().unwrap();
         let (journal, _) = Journal::open(dir.path()).unwrap();
-        journal.append(&words(&["first", "second"])).unwrap();
+        journal.append(&words(&["first"])).unwrap();
+        journal.append(&words(&["second", "with", "it"])).unwrap();
         let path = dir.path().join("journal");
         let all = std::fs::read(&path).unwrap();
         let first = VERSION.len() + line("first").len();
@@ -267,13 +331,17 @@ mod tests {
             let (_, records) = Journal::open(dir.path()).unwrap();
             assert_eq!(records.last().unwrap(), "third", "cut at {cut}");
         }
+        std::fs::write(&path, &all).unwrap();
+        assert_eq!(Journal::open(dir.path()).unwrap().1, ["first", "second", "with", "it"]);
     }
 
     #[test]
     fn a_changed_byte_ends_the_reading() {
         let dir = tempfile::tempdir().unwrap();
         let (journal, _) = Journal::open(dir.path()).unwrap();
-        journal.append(&words(&["first", "second", "third"])).unwrap();
+        for word in ["first", "second", "third"] {
+            journal.append(&words(&[word])).unwrap();
+        }
         let path = dir.path().join("journal");
         let mut all = std::fs::read(&path).unwrap();
         let at = VERSION.len() + line("first").len() + 20;
@@ -295,12 +363,83 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (journal, _) = Journal::open(dir.path()).unwrap();
         journal.append(&words(&["old", "old", "old"])).unwrap();
-        journal.begin_compaction();
+        assert!(journal.begin_compaction());
+        assert!(!journal.begin_compaction(), "one at a time");
         journal.append(&words(&["meanwhile"])).unwrap();
         journal.compact(&words(&["snapshot"])).unwrap();
         let mark = journal.append(&words(&["after"])).unwrap();
         journal.sync(mark).unwrap();
         let (_, records) = Journal::open(dir.path()).unwrap();
         assert_eq!(records, ["snapshot", "meanwhile", "after"]);
+    }
+
+    /// What a process that begins now would read, if this one were killed.
+    fn read(dir: &Path) -> Vec<String> {
+        let copy = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+        let (_, records) = Journal::open(copy.path()).unwrap();
+        assert!(!draft_of(&copy.path().join("journal")).exists());
+        records
+    }
+
+    #[test]
+    fn a_crash_at_any_step_of_a_compaction_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(dir.path()).unwrap();
+        let path = dir.path().join("journal");
+        let draft = draft_of(&path);
+        let append = |word: &str| journal.append(&words(&[word])).map(drop).unwrap();
+        append("a");
+        assert!(journal.begin_compaction());
+        append("b");
+        let (file, end) = journal.draft(&draft, &words(&["a"])).unwrap();
+        let whole = std::fs::read(&draft).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&draft, &whole[..cut]).unwrap();
+            assert_eq!(read(dir.path()), ["a", "b"], "the draft cut at {cut}");
+        }
+        std::fs::write(&draft, &whole).unwrap();
+        append("c");
+        assert_eq!(read(dir.path()), ["a", "b", "c"]);
+        journal.join(file, end).unwrap();
+        append("d");
+        assert_eq!(read(dir.path()), ["a", "b", "c", "d"], "before the rename");
+        std::fs::rename(&draft, &path).unwrap();
+        assert_eq!(read(dir.path()), ["a", "b", "c", "d"], "after it");
+        append("e");
+        assert_eq!(read(dir.path()), ["a", "b", "c", "d", "e"], "before the switch");
+        journal.switch();
+        append("f");
+        assert_eq!(read(dir.path()), ["a", "b", "c", "d", "e", "f"]);
+    }
+
+    #[test]
+    fn a_compaction_that_fails_leaves_the_journal_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(dir.path()).unwrap();
+        journal.append(&words(&["a"])).unwrap();
+        std::fs::create_dir(draft_of(&dir.path().join("journal"))).unwrap();
+        assert!(journal.begin_compaction());
+        journal.append(&words(&["b"])).unwrap();
+        assert!(journal.compact(&words(&["a"])).is_err());
+        std::fs::remove_dir(draft_of(&dir.path().join("journal"))).unwrap();
+        let mark = journal.append(&words(&["c"])).unwrap();
+        journal.sync(mark).unwrap();
+        assert_eq!(read(dir.path()), ["a", "b", "c"]);
+        assert!(journal.begin_compaction(), "and may be tried again");
+        journal.compact(&words(&["a", "b", "c"])).unwrap();
+        assert_eq!(read(dir.path()), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn an_append_does_not_wait_for_a_sync() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(dir.path()).unwrap();
+        let _slow_disk = journal.synced.lock();
+        journal.append(&words(&["a"])).unwrap();
+        assert_eq!(read(dir.path()), ["a"]);
     }
 }

@@ -178,13 +178,7 @@ impl Spool {
         order: &Order,
         fill: impl FnOnce(&mut File) -> std::io::Result<()>,
     ) -> Result<u64, Error> {
-        let begun = {
-            let mut core = self.core.lock();
-            let name = OsStr::new(&order.name);
-            let begun = self.begin(&mut core, queue, name, NOBODY)?;
-            core.written.insert(begun.id);
-            begun
-        };
+        let begun = self.begin(queue, OsStr::new(&order.name), NOBODY, true)?;
         let (id, mut file) = (begun.id, begun.file);
         let told = |error: std::io::Error| journal::host(Path::new(queue), &error);
         let filled = fill(&mut file).and_then(|()| file.sync_data()).map_err(told);

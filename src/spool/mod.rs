@@ -5,14 +5,18 @@
 //!    printed again whole, first.
 //! 3. No queue is stopped by anything but its operator.
 //!
+//! 4. Nothing that waits for the host's disk is done with the queues locked, but appending to the
+//!    journal, which the host keeps in memory.
+//!
 //! `journal.rs` keeps the records, `queue.rs` what they come to, `fs.rs` shows it as a directory,
 //! `writer.rs` is a job being written, `ops.rs` what is done to jobs, `control.rs` the commands,
-//! `text.rs` their formats, `printer.rs` the thread that prints.
+//! `text.rs` their formats, `printer.rs` the thread that prints, `keeper.rs` the one that cleans up.
 
 mod control;
 mod fs;
 mod job;
 mod journal;
+mod keeper;
 mod lpd;
 mod ops;
 mod printer;
@@ -33,6 +37,7 @@ use devices::CharDevice;
 use devices::engine::Engine;
 use job::Job;
 use journal::{Journal, Mark};
+use keeper::Keeper;
 use printer::Printer;
 use queue::{Core, Record};
 use std::path::{Path, PathBuf};
@@ -84,6 +89,7 @@ pub struct Spool {
     engine: Arc<Engine>,
     core: Mutex<Core>,
     journal: Journal,
+    keeper: Keeper,
     printers: Vec<Arc<Printer>>,
     doors: Mutex<Vec<lpd::Door>>,
     made: SystemTime,
@@ -129,6 +135,7 @@ impl Spool {
             engine,
             core: Mutex::new(core),
             journal,
+            keeper: Keeper::default(),
             printers,
             doors: Mutex::default(),
             made: SystemTime::now(),
@@ -138,11 +145,12 @@ impl Spool {
         Ok(Arc::new(spool))
     }
 
-    /// Starts a thread for each printer.
+    /// Starts a thread for each printer, and the keeper's.
     ///
     /// # Errors
     /// The host's, when it refuses a thread.
     pub fn start(self: &Arc<Self>) -> std::io::Result<()> {
+        self.keeper.start(self)?;
         self.printers.iter().try_for_each(|printer| printer.start(self))
     }
 
@@ -178,6 +186,7 @@ impl Spool {
         for printer in &self.printers {
             printer.join();
         }
+        self.keeper.stop();
         let mark = self.journal.append(&[]);
         if let Err(error) = mark.and_then(|mark| self.journal.sync(mark)) {
             log::error!(target: "spool", "{error}");
@@ -203,6 +212,11 @@ impl Spool {
     }
 
     /// Where a job's bytes are.
+    fn path_of(&self, job: &Job) -> PathBuf {
+        self.data(&job.home, job.id)
+    }
+
+    /// Where the bytes are of a job that began in that queue.
     fn data(&self, queue: &str, id: u64) -> PathBuf {
         self.dir.join(queue).join(id.to_string())
     }
@@ -224,6 +238,9 @@ impl Spool {
         for record in records {
             core.apply(record);
         }
+        if self.journal.is_long() {
+            self.keeper.tidy();
+        }
         Ok(mark)
     }
 
@@ -234,7 +251,7 @@ impl Spool {
         id: u64,
         change: impl FnOnce(&mut Job),
     ) -> Result<Mark, Error> {
-        let mut job = core.jobs.get(&id).ok_or_else(|| no_job(id))?.clone();
+        let mut job = core.job(id)?.clone();
         change(&mut job);
         self.commit(core, &[Record::Job(Box::new(job))])
     }
@@ -253,9 +270,12 @@ impl Spool {
         }
         let snapshot = {
             let core = self.core.lock();
-            self.journal.begin_compaction();
+            if !self.journal.begin_compaction() {
+                return;
+            }
             core.snapshot()
         };
+        let snapshot: Vec<String> = snapshot.iter().map(Record::line).collect();
         if let Err(error) = self.journal.compact(&snapshot) {
             log::warn!(target: "spool", "the journal stays long: {error}");
         }

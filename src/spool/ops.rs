@@ -1,7 +1,8 @@
 //! What is done to jobs and queues: by their owners, and by the operator.
 //!
-//! Every change is in the journal before it holds, and durable before it is answered. A refusal
-//! has changed nothing.
+//! 1. An operation is a [`Plan`] first. Its records are one append: after a crash all of it has been
+//!    done, or nothing; a refusal has changed nothing.
+//! 2. What it did is durable before it is answered, and before any file goes ([`Spool::settle`]).
 
 use super::job::{Job, PRIORITY_MAX, Phase};
 use super::journal::Mark;
@@ -10,8 +11,144 @@ use super::{GHOST_SECONDS, Spool, journal, no_job, now};
 use crate::error::{Errno, Error};
 use crate::file::Caller;
 use std::ffi::OsStr;
+use std::path::PathBuf;
+
+/// What an operation comes to.
+#[derive(Default)]
+pub(super) struct Plan {
+    records: Vec<Record>,
+    /// What the printers are to do with their jobs.
+    wishes: Vec<(u64, Wish)>,
+    /// Queues, and lines for their logs.
+    notes: Vec<(String, String)>,
+    /// Files that are nobody's then.
+    files: Vec<PathBuf>,
+}
+
+impl Plan {
+    fn put(&mut self, job: Job) {
+        self.records.push(Record::Job(Box::new(job)));
+    }
+
+    /// Says something of a queue.
+    pub(super) fn flags(
+        &mut self,
+        core: &Core,
+        queue: &str,
+        change: impl FnOnce(&mut Flags),
+    ) -> Result<(), Error> {
+        let known = core.queues.get(queue);
+        let known =
+            known.ok_or_else(|| Error::new(Errno::ENOENT, format!("{queue}: unknown printer")))?;
+        let mut flags = known.flags.clone();
+        change(&mut flags);
+        self.records.push(Record::Flags(queue.to_owned(), flags));
+        Ok(())
+    }
+
+    /// Holds a job, or lets it go. One that is being printed goes back to the queue first.
+    pub(super) fn hold(&mut self, core: &Core, id: u64, is_held: bool) -> Result<(), Error> {
+        let mut job = core.job(id)?.clone();
+        if job.active.is_some() && is_held {
+            self.wishes.push((id, Wish::Requeue));
+        }
+        job.is_held = is_held;
+        self.put(job);
+        Ok(())
+    }
+
+    /// Puts jobs at the top of their queue, in the order given.
+    pub(super) fn top(&mut self, core: &Core, ids: &[u64]) -> Result<(), Error> {
+        let first = core.front - i64::try_from(ids.len()).unwrap_or(0);
+        for (front, id) in (first..).zip(ids) {
+            let mut job = core.job(*id)?.clone();
+            job.front = front;
+            self.put(job);
+        }
+        Ok(())
+    }
+
+    /// Puts jobs behind all others of their priority.
+    pub(super) fn bottom(&mut self, core: &Core, ids: &[u64]) -> Result<(), Error> {
+        for (seq, id) in (core.next_seq..).zip(ids) {
+            let mut job = core.job(*id)?.clone();
+            (job.front, job.seq) = (0, seq);
+            self.put(job);
+        }
+        Ok(())
+    }
+
+    /// Moves a job to another queue, under a name; it keeps its number, owner, priority, hold and
+    /// time, and its file stays where it is until the next start.
+    pub(super) fn shift(
+        &mut self,
+        core: &Core,
+        mut job: Job,
+        to: &str,
+        name: Option<&OsStr>,
+    ) -> Result<(), Error> {
+        if job.active.is_some() {
+            let id = job.id;
+            let words = format!("job {id} is being printed; stop the printer and abort it first");
+            return Err(Error::new(Errno::EBUSY, words));
+        }
+        let target = core
+            .queues
+            .get(to)
+            .ok_or_else(|| Error::new(Errno::ENOENT, format!("{to}: unknown printer")))?;
+        if target.flags.is_disabled && job.queue != to {
+            return Err(Error::new(Errno::EACCES, format!("{to}: the queue is disabled")));
+        }
+        if job.queue != to {
+            (job.queue, job.front) = (to.to_owned(), 0);
+        }
+        if let Some(name) = name {
+            job.name = name.to_owned();
+        }
+        self.put(job);
+        Ok(())
+    }
+}
+
+/// What was carried out: [`Spool::settle`] waits for it.
+#[must_use]
+pub(super) struct Done {
+    mark: Mark,
+    files: Vec<PathBuf>,
+}
 
 impl Spool {
+    /// Does all of a plan, or nothing of it.
+    ///
+    /// # Errors
+    /// That the journal cannot be written.
+    pub(super) fn carry_out(&self, core: &mut Core, plan: Plan) -> Result<Done, Error> {
+        let mark = self.commit(core, &plan.records)?;
+        core.wishes.extend(plan.wishes);
+        for record in &plan.records {
+            if let Record::Gone(id) = record {
+                core.written.remove(id);
+            }
+        }
+        for (queue, line) in plan.notes {
+            core.note(&queue, line);
+        }
+        Ok(Done { mark, files: plan.files })
+    }
+
+    /// Waits until it is durable, then takes the files away that are nobody's.
+    ///
+    /// # Errors
+    /// The host's.
+    pub(super) fn settle(&self, done: Done) -> Result<(), Error> {
+        self.ring();
+        self.journal.sync(done.mark)?;
+        for path in done.files {
+            self.discard(&path);
+        }
+        Ok(())
+    }
+
     /// Refuses who is neither the owner of the job nor the operator.
     pub(super) fn check_owner(&self, caller: &Caller, job: &Job) -> Result<(), Error> {
         let is_own = job.uid == caller.uid && job.agent.is_empty();
@@ -33,65 +170,69 @@ impl Spool {
         found.ok_or_else(|| no_job(id))
     }
 
-    /// Takes a job out of its queue, wherever it is by now. Its name in the listing.
+    /// Plans to take a job out of its queue, wherever it is by now. Its name in the listing.
+    pub(super) fn plan_removal(
+        &self,
+        core: &Core,
+        plan: &mut Plan,
+        id: u64,
+        by: &str,
+    ) -> Result<String, Error> {
+        let job = core.job(id)?;
+        plan.records.push(Record::Gone(id));
+        if job.active.is_some() {
+            plan.wishes.push((id, Wish::Drop));
+        }
+        let line = format!("{} {id} {} {} removed by {by}", now(), job.title(), job.total());
+        plan.notes.push((job.queue.clone(), line));
+        plan.files.push(self.path_of(job));
+        Ok(job.file_name().to_string_lossy().into_owned())
+    }
+
+    /// Takes a job out of its queue; its file goes once that is durable. Its name in the listing.
     pub(super) fn remove(
         &self,
         core: &mut Core,
         id: u64,
         by: &str,
     ) -> Result<(String, Mark), Error> {
-        let job = core.jobs.get(&id).ok_or_else(|| no_job(id))?.clone();
-        let path = self.data(&job.queue, id);
-        let mark = self.commit(core, &[Record::Gone(id)])?;
-        if job.active.is_some() {
-            core.wishes.insert(id, Wish::Drop);
-        }
-        core.written.remove(&id);
-        let name = job.file_name().to_string_lossy().into_owned();
-        let line = format!("{} {id} {} {} removed by {by}", now(), job.title(), job.total());
-        core.note(&job.queue, line);
-        self.discard(&path);
+        let mut plan = Plan::default();
+        let name = self.plan_removal(core, &mut plan, id, by)?;
+        let done = self.carry_out(core, plan)?;
+        let mark = done.mark;
+        self.keeper.discard(self, Some(mark), done.files);
         Ok((name, mark))
     }
 
     /// Notes that a job was printed, before its bytes are taken away.
     pub(super) fn printed(&self, id: u64, printer: &str) -> Result<(), Error> {
-        let (mark, path) = {
+        let done = {
             let mut core = self.core.lock();
             let Some(job) = core.jobs.get(&id).cloned() else { return Ok(()) };
-            let mark = self.commit(&mut core, &[Record::Gone(id)])?;
             let line =
                 format!("{} {id} {} {} printed on {printer}", now(), job.title(), job.total());
-            core.note(&job.queue, line);
-            let path = self.data(&job.queue, id);
+            let plan = Plan {
+                records: vec![Record::Gone(id)],
+                notes: vec![(job.queue.clone(), line)],
+                files: vec![self.path_of(&job)],
+                ..Plan::default()
+            };
+            let done = self.carry_out(&mut core, plan)?;
             core.haunt(job, now() + GHOST_SECONDS);
-            (mark, path)
+            done
         };
-        self.journal.sync(mark)?;
-        self.discard(&path);
-        self.tidy();
-        Ok(())
+        self.settle(done)
     }
 
-    /// Holds a job, or lets it go. One that is being printed goes back to the queue first.
-    pub(super) fn hold(&self, core: &mut Core, id: u64, is_held: bool) -> Result<Mark, Error> {
-        let is_active = core.jobs.get(&id).is_some_and(|job| job.active.is_some());
-        let mark = self.change(core, id, |job| job.is_held = is_held)?;
-        if is_active && is_held {
-            core.wishes.insert(id, Wish::Requeue);
-        }
-        Ok(mark)
-    }
-
-    /// Gives a job another priority; only the operator may raise one.
-    pub(super) fn prioritise(
+    /// Plans another priority for a job; only the operator may raise one.
+    pub(super) fn plan_priority(
         &self,
-        core: &mut Core,
+        core: &Core,
+        plan: &mut Plan,
         caller: &Caller,
-        id: u64,
-        priority: u8,
-    ) -> Result<Mark, Error> {
-        let job = core.jobs.get(&id).ok_or_else(|| no_job(id))?;
+        (id, priority): (u64, u8),
+    ) -> Result<(), Error> {
+        let mut job = core.job(id)?.clone();
         if !(1..=PRIORITY_MAX).contains(&priority) {
             let words = format!("priority {priority}: 1 to {PRIORITY_MAX} are right");
             return Err(Error::new(Errno::EINVAL, words));
@@ -99,117 +240,38 @@ impl Spool {
         if priority > job.priority && !self.is_operator(caller) {
             return Err(Error::new(Errno::EPERM, "only the operator raises a priority"));
         }
-        self.change(core, id, |job| job.priority = priority)
+        job.priority = priority;
+        plan.put(job);
+        Ok(())
     }
 
-    /// Puts jobs at the top of their queue, in the order given; or at its end.
-    pub(super) fn to_top(&self, core: &mut Core, ids: &[u64]) -> Result<Mark, Error> {
-        let first = core.front - i64::try_from(ids.len()).unwrap_or(0);
-        let mut records = Vec::new();
-        for (front, id) in (first..).zip(ids) {
-            let mut job = core.jobs.get(id).ok_or_else(|| no_job(*id))?.clone();
-            job.front = front;
-            records.push(Record::Job(Box::new(job)));
-        }
-        self.commit(core, &records)
-    }
-
-    /// Puts a job behind all others of its priority.
-    pub(super) fn to_bottom(&self, core: &mut Core, id: u64) -> Result<Mark, Error> {
-        let seq = core.next_seq;
-        self.change(core, id, |job| (job.front, job.seq) = (0, seq))
-    }
-
-    /// Moves a job to another queue; it keeps its number, owner, priority, hold and time.
-    pub(super) fn move_job(
+    /// Plans to submit a staged file under a name.
+    pub(super) fn plan_staged(
         &self,
-        core: &mut Core,
-        id: u64,
-        to: &str,
-        name: Option<&OsStr>,
-    ) -> Result<Mark, Error> {
-        let job = core.jobs.get(&id).ok_or_else(|| no_job(id))?;
-        if job.active.is_some() {
-            let words = format!("job {id} is being printed; stop the printer and abort it first");
-            return Err(Error::new(Errno::EBUSY, words));
-        }
-        let target = core
-            .queues
-            .get(to)
-            .ok_or_else(|| Error::new(Errno::ENOENT, format!("{to}: unknown printer")))?;
-        if target.flags.is_disabled && job.queue != to {
-            return Err(Error::new(Errno::EACCES, format!("{to}: the queue is disabled")));
-        }
-        let (from, queue) = (self.data(&job.queue, id), to.to_owned());
-        self.queue_dir(to)?;
-        let name = name.map(OsStr::to_owned);
-        let mark = self.change(core, id, |job| {
-            if job.queue != queue {
-                (job.queue, job.front) = (queue, 0);
-            }
-            if let Some(name) = name {
-                job.name = name;
-            }
-        })?;
-        let path = self.data(to, id);
-        if path != from {
-            // The journal has it already; should this fail, the next start moves it.
-            std::fs::rename(&from, &path).map_err(|error| journal::host(&path, &error))?;
-        }
-        Ok(mark)
-    }
-
-    /// Submits a staged file under a name.
-    pub(super) fn submit_staged(
-        &self,
-        core: &mut Core,
-        id: u64,
-        to: &str,
-        name: &OsStr,
-    ) -> Result<Mark, Error> {
-        let job = core.jobs.get(&id).ok_or_else(|| no_job(id))?;
+        core: &Core,
+        plan: &mut Plan,
+        mut job: Job,
+        (to, name): (&str, &OsStr),
+    ) -> Result<(), Error> {
         let disabled = core.queues.get(to).is_none_or(|queue| queue.flags.is_disabled);
         if disabled {
             return Err(Error::new(Errno::EACCES, format!("{to}: the queue is disabled")));
         }
-        let path = self.data(&job.queue, id);
+        if core.written.contains(&job.id) {
+            // Its writer is not through: it is queued when he closes it.
+            if job.phase == Phase::Staged {
+                job.phase = Phase::Spooling { flushed: None };
+            }
+            return plan.shift(core, job, to, Some(name));
+        }
+        let path = self.path_of(&job);
         let len = std::fs::metadata(&path).map_err(|e| journal::host(&path, &e))?.len();
-        let is_open = core.written.contains(&id);
-        if len == 0 && !is_open {
+        if len == 0 {
             return Err(Error::new(Errno::EINVAL, "an empty file is no job"));
         }
-        if is_open {
-            // Its writer is not through: it is queued when he closes it.
-            self.move_job(core, id, to, Some(name))?;
-            return self.change(core, id, |job| {
-                if job.phase == Phase::Staged {
-                    job.phase = Phase::Spooling { flushed: None };
-                }
-            });
-        }
-        self.queue_dir(to)?;
-        let mark = self.queue_job(core, id, len, Some((to, name)))?;
-        let moved = self.data(to, id);
-        if moved != path {
-            // The journal has it already; should this fail, the next start moves it.
-            std::fs::rename(&path, &moved).map_err(|error| journal::host(&moved, &error))?;
-        }
-        Ok(mark)
-    }
-
-    /// Says something of a queue.
-    pub(super) fn set_flags(
-        &self,
-        core: &mut Core,
-        queue: &str,
-        change: impl FnOnce(&mut Flags),
-    ) -> Result<Mark, Error> {
-        let known = core.queues.get(queue);
-        let known =
-            known.ok_or_else(|| Error::new(Errno::ENOENT, format!("{queue}: unknown printer")))?;
-        let mut flags = known.flags.clone();
-        change(&mut flags);
-        self.commit(core, &[Record::Flags(queue.to_owned(), flags)])
+        let record = self.queued(core, job, len, Some((to, name)));
+        plan.records.push(record);
+        Ok(())
     }
 
     /// Ends the printing of a queue's job now; it goes back, in front of the others. Its number.

@@ -170,7 +170,7 @@ impl Printer {
         let mut core = spool.core.lock();
         let mut job = core.next_for(&self.name)?.clone();
         job.active = Some(self.name.clone());
-        let found = (job.id, spool.data(&job.queue, job.id));
+        let found = (job.id, spool.path_of(&job));
         let record = Record::Job(Box::new(job));
         if let Err(error) = spool.commit(&mut core, std::slice::from_ref(&record)) {
             // Should we die now, it is printed again all the same, though perhaps not first.

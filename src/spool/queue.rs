@@ -6,6 +6,8 @@
 //! 3. Nothing here waits or touches the host.
 
 use super::job::{Job, Phase, Place, escape, unescape};
+use super::no_job;
+use crate::error::Error;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 
@@ -88,6 +90,9 @@ pub(super) struct Queue {
     pub(super) flags: Flags,
     /// What is submitted, in the order of printing.
     pub(super) order: BTreeMap<Place, u64>,
+    /// What of that may be printed: neither held nor being printed. The printers look here at
+    /// every change, however many jobs are held.
+    ready: BTreeMap<Place, u64>,
     /// All that is in it, also what is being written.
     pub(super) ids: BTreeSet<u64>,
     /// The last finished jobs.
@@ -142,6 +147,14 @@ impl Core {
         Some((found.0.as_str(), found.1))
     }
 
+    /// The job of that number.
+    ///
+    /// # Errors
+    /// `ENOENT`.
+    pub(super) fn job(&self, id: u64) -> Result<&Job, Error> {
+        self.jobs.get(&id).ok_or_else(|| no_job(id))
+    }
+
     /// Does what a record says.
     pub(super) fn apply(&mut self, record: &Record) {
         match record {
@@ -167,6 +180,9 @@ impl Core {
         queue.ids.insert(job.id);
         if job.phase == Phase::Queued {
             queue.order.insert(job.place(), job.id);
+            if !job.is_held && job.active.is_none() {
+                queue.ready.insert(job.place(), job.id);
+            }
         }
         self.jobs.insert(job.id, job);
     }
@@ -184,6 +200,7 @@ impl Core {
         let queue = self.queue_mut(&job.queue);
         queue.ids.remove(&id);
         queue.order.remove(&job.place());
+        queue.ready.remove(&job.place());
         Some(job)
     }
 
@@ -253,23 +270,22 @@ impl Core {
             *name == printer || queue.members.iter().any(|member| member == printer)
         };
         let queues = self.queues.iter().filter(serves).filter(|(_, q)| !q.flags.is_stopped);
-        let free = |id: &u64| self.jobs.get(id).filter(|job| !job.is_held && job.active.is_none());
-        queues
-            .filter_map(|(_, queue)| queue.order.values().find_map(free))
-            .min_by_key(|j| j.place())
+        let first = queues.filter_map(|(_, queue)| queue.ready.first_key_value()).min()?;
+        self.jobs.get(first.1)
     }
 
     /// Records that make all this anew.
-    pub(super) fn snapshot(&self) -> Vec<String> {
-        let mut lines = vec![Record::Next(self.next_id, self.next_seq).line()];
+    pub(super) fn snapshot(&self) -> Vec<Record> {
+        let mut records = vec![Record::Next(self.next_id, self.next_seq)];
         for (name, queue) in &self.queues {
             if queue.flags != Flags::default() {
-                lines.push(Record::Flags(name.clone(), queue.flags.clone()).line());
+                records.push(Record::Flags(name.clone(), queue.flags.clone()));
             }
         }
         let is_kept = |job: &&Job| job.phase != Phase::Spooling { flushed: None };
-        lines.extend(self.jobs.values().filter(is_kept).map(Job::record));
-        lines
+        let jobs = self.jobs.values().filter(is_kept).cloned();
+        records.extend(jobs.map(|job| Record::Job(Box::new(job))));
+        records
     }
 }
 

@@ -5,7 +5,8 @@ use super::queue::Record;
 use super::{Spool, journal, now};
 use crate::error::Error;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::DirEntry;
+use std::path::{Path, PathBuf};
 
 impl Spool {
     /// Queues what a close had made durable, drops what nobody finished, puts what was being
@@ -22,10 +23,12 @@ impl Spool {
             let file = files.remove(&job.id);
             match (job.phase, &file) {
                 (Phase::Spooling { flushed: Some(bytes) }, Some((_, len))) if bytes == *len => {
-                    let mut job = job.clone();
-                    (job.phase, job.seq, job.size) = (Phase::Queued, seq, *len);
+                    let Record::Job(mut job) = self.queued(&core, job.clone(), *len, None) else {
+                        continue;
+                    };
+                    job.seq = seq;
                     seq += 1;
-                    records.push(Record::Job(Box::new(job)));
+                    records.push(Record::Job(job));
                 }
                 (Phase::Spooling { .. }, _) => {
                     records.push(Record::Gone(job.id));
@@ -40,7 +43,7 @@ impl Spool {
                 _ if job.active.is_some() => interrupted.push(job),
                 _ => {}
             }
-            // A move is in the journal before the file is moved.
+            // A job that was moved: its file follows it now.
             if let Some((path, _)) = file
                 && path != self.data(&job.queue, job.id)
             {
@@ -49,7 +52,10 @@ impl Spool {
                 std::fs::rename(&path, &to).map_err(|error| journal::host(&to, &error))?;
             }
         }
-        interrupted.sort_by_key(|job| std::cmp::Reverse(job.place()));
+        // Those of a class behind: any of its printers may take them, before what is its own.
+        let is_class =
+            |job: &Job| core.queues.get(&job.queue).is_some_and(|q| !q.members.is_empty());
+        interrupted.sort_by_key(|job| std::cmp::Reverse((is_class(job), job.place())));
         for job in interrupted {
             let mut job = job.clone();
             front -= 1;
@@ -87,17 +93,23 @@ impl Spool {
         }
     }
 
-    /// The files of jobs that there are, with their lengths.
+    /// The files of jobs that there are, with their lengths: also of queues that are no more, for
+    /// a job may have been moved out of one.
     fn files(&self) -> Result<BTreeMap<u64, (PathBuf, u64)>, Error> {
         let queues: Vec<String> = self.core.lock().queues.keys().cloned().collect();
-        let mut files = BTreeMap::new();
         for queue in queues {
-            let dir = self.queue_dir(&queue)?;
-            let told = |error: std::io::Error| journal::host(&dir, &error);
-            for entry in std::fs::read_dir(&dir).map_err(told)? {
-                let entry = entry.map_err(told)?;
+            self.queue_dir(&queue)?;
+        }
+        let mut files = BTreeMap::new();
+        for dir in entries(&self.dir)? {
+            let is_queue = dir.file_type().is_ok_and(|kind| kind.is_dir());
+            if !is_queue || dir.file_name().as_encoded_bytes().first() == Some(&b'.') {
+                continue;
+            }
+            for entry in entries(&dir.path())? {
                 let id = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
                 if let Some(id) = id {
+                    let told = |error: std::io::Error| journal::host(&entry.path(), &error);
                     let len = entry.metadata().map_err(told)?.len();
                     files.insert(id, (entry.path(), len));
                 }
@@ -105,4 +117,9 @@ impl Spool {
         }
         Ok(files)
     }
+}
+
+fn entries(dir: &Path) -> Result<Vec<DirEntry>, Error> {
+    let all = std::fs::read_dir(dir).and_then(Iterator::collect);
+    all.map_err(|error| journal::host(dir, &error))
 }

@@ -60,7 +60,7 @@ impl Spool {
         let Some(known) = core.queues.get(queue) else { return QueueView::default() };
         let jobs = jobs(&core, queue, |job| {
             // What is being written grows in the host's file.
-            std::fs::metadata(self.data(queue, job.id)).map_or(0, |data| data.len())
+            std::fs::metadata(self.path_of(job)).map_or(0, |data| data.len())
         });
         let sink = self.printers.iter().find(|printer| printer.name == queue);
         QueueView {

@@ -7,7 +7,7 @@
 use super::job::{Job, Phase};
 use super::journal::Mark;
 use super::queue::{Core, Record};
-use super::{Spool, journal, no_job, now};
+use super::{Spool, journal, now};
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Call, Caller, FileOps, Nature, Seek, SyncKind};
 use crate::sync::{Arc, Mutex};
@@ -27,14 +27,17 @@ pub(super) struct Begun {
 }
 
 /// An open job.
-pub(super) struct JobWriter {
+pub(super) struct JobWriter(Arc<Pen>);
+
+/// What its calls need that are finished elsewhere.
+struct Pen {
     spool: Arc<Spool>,
     id: u64,
-    file: Arc<File>,
+    file: File,
     bytes_max: Option<u64>,
     /// Without offsets: a device.
     is_stream: bool,
-    state: Arc<Mutex<State>>,
+    state: Mutex<State>,
 }
 
 #[derive(Default)]
@@ -52,55 +55,56 @@ struct State {
 }
 
 impl Spool {
-    /// Begins a job. Of the queue's own refusals this is the place: programs look at open(2).
+    /// Begins a job, which is being written from now on if it `is_open`. Waits for the host. Of
+    /// the queue's own refusals this is the place: programs look at open(2).
     pub(super) fn begin(
         &self,
-        core: &mut Core,
         queue: &str,
         name: &OsStr,
         who: (u32, u32),
+        is_open: bool,
     ) -> Result<Begun, Error> {
-        let known = core.queues.get(queue).ok_or_else(|| Error::plain(Errno::ENOENT))?;
-        if known.flags.is_disabled {
-            let words = format!("{queue}: the queue is disabled: {}", known.flags.message);
-            return Err(Error::new(Errno::EACCES, words));
-        }
-        let id = core.next_id;
+        let id = {
+            let mut core = self.core.lock();
+            let known = core.queues.get(queue).ok_or_else(|| Error::plain(Errno::ENOENT))?;
+            if known.flags.is_disabled {
+                let words = format!("{queue}: the queue is disabled: {}", known.flags.message);
+                return Err(Error::new(Errno::EACCES, words));
+            }
+            let id = core.next_id;
+            let next = Record::Next(id + 1, core.next_seq);
+            self.commit(&mut core, &[next])?;
+            id
+        };
         self.queue_dir(queue)?;
         let path = self.data(queue, id);
-        let told = |error: std::io::Error| journal::host(&path, &error);
         let options = File::options().read(true).write(true).create_new(true).clone();
-        let file = options.open(&path).map_err(told)?;
-        if let Err(error) = self.commit(core, &[Record::Next(id + 1, core.next_seq)]) {
-            self.discard(&path);
-            return Err(error);
-        }
+        let file = options.open(&path).map_err(|error| journal::host(&path, &error))?;
         let mut job = Job::new(id, queue, name, who);
         job.time = now();
+        let mut core = self.core.lock();
         core.apply(&Record::Job(Box::new(job)));
+        if is_open {
+            core.written.insert(id);
+        }
         Ok(Begun { id, file })
     }
 
-    /// Opens a job that has been begun, or a staged file, for writing.
+    /// An open file on a job that is being written from now on.
     pub(super) fn writer(
         self: &Arc<Self>,
-        core: &mut Core,
         id: u64,
         file: File,
         is_stream: bool,
     ) -> Result<Arc<dyn FileOps>, Error> {
-        let job = core.jobs.get(&id).ok_or_else(|| no_job(id))?;
-        let bytes_max = core.queues.get(&job.queue).and_then(|queue| queue.bytes_max);
         let end = file.metadata().map_err(|e| journal::host(Path::new("spool"), &e))?.len();
+        let mut core = self.core.lock();
+        let job = core.job(id)?;
+        let bytes_max = core.queues.get(&job.queue).and_then(|queue| queue.bytes_max);
         core.written.insert(id);
-        Ok(Arc::new(JobWriter {
-            spool: Arc::clone(self),
-            id,
-            file: Arc::new(file),
-            bytes_max,
-            is_stream,
-            state: Arc::new(Mutex::new(State { end, ..State::default() })),
-        }))
+        let (spool, state) = (Arc::clone(self), State { end, ..State::default() });
+        let state = Mutex::new(state);
+        Ok(Arc::new(JobWriter(Arc::new(Pen { spool, id, file, bytes_max, is_stream, state }))))
     }
 
     /// Queues a job that is whole, under `name` and in `queue` where they are given.
@@ -114,32 +118,31 @@ impl Spool {
         size: u64,
         place: Option<(&str, &OsStr)>,
     ) -> Result<Mark, Error> {
-        let record = self.queued(core, id, size, place)?;
+        let record = self.queued(core, core.job(id)?.clone(), size, place);
         self.commit(core, &[record])
     }
 
     /// The record that queues a job.
-    fn queued(
+    pub(super) fn queued(
         &self,
         core: &Core,
-        id: u64,
+        mut job: Job,
         size: u64,
         place: Option<(&str, &OsStr)>,
-    ) -> Result<Record, Error> {
-        let mut job = core.jobs.get(&id).ok_or_else(|| no_job(id))?.clone();
+    ) -> Record {
         if let Some((queue, name)) = place {
             queue.clone_into(&mut job.queue);
             name.clone_into(&mut job.name);
         }
         job.is_held |= core.queues.get(&job.queue).is_some_and(|queue| queue.flags.holds_all);
         (job.phase, job.seq, job.size) = (Phase::Queued, core.next_seq, size);
-        Ok(Record::Job(Box::new(job)))
+        Record::Job(Box::new(job))
     }
 
     /// Queues a job whose close was made durable already: should the journal fail now, the next
     /// start queues it.
     fn queue_closed(&self, core: &mut Core, id: u64, size: u64) -> Result<(), Error> {
-        let record = self.queued(core, id, size, None)?;
+        let record = self.queued(core, core.job(id)?.clone(), size, None);
         if let Err(error) = self.commit(core, std::slice::from_ref(&record)) {
             log::error!(target: "spool", "job {id} is queued, but not in the journal: {error}");
             core.apply(&record);
@@ -150,13 +153,14 @@ impl Spool {
     /// Drops what is no job: never finished, or empty.
     pub(super) fn drop_unfinished(&self, core: &mut Core, id: u64) {
         let Some(job) = core.jobs.get(&id) else { return };
-        let path = self.data(&job.queue, id);
+        let path = self.path_of(job);
         let is_known = job.phase != Phase::Spooling { flushed: None };
         core.written.remove(&id);
-        if !is_known || self.commit(core, &[Record::Gone(id)]).is_err() {
+        let mark = if is_known { self.commit(core, &[Record::Gone(id)]).ok() } else { None };
+        if mark.is_none() {
             core.apply(&Record::Gone(id));
         }
-        self.discard(&path);
+        self.keeper.discard(self, mark, vec![path]);
     }
 }
 
@@ -170,13 +174,19 @@ pub(super) fn open_device(
     if flags & O_ACCMODE == O_RDONLY || flags & O_ACCMODE == O_ACCMODE - 1 {
         return Err(Error::new(Errno::EACCES, format!("{queue}: a printer is only written to")));
     }
-    let mut core = spool.core.lock();
-    let begun = spool.begin(&mut core, queue, OsStr::new(""), (caller.uid, caller.gid))?;
-    spool.writer(&mut core, begun.id, begun.file, true)
+    let begun = spool.begin(queue, OsStr::new(""), (caller.uid, caller.gid), true)?;
+    spool.writer(begun.id, begun.file, true)
 }
 
 /// Whether a thread ends by a signal. One that cannot be looked at does not.
+///
+/// Only of a thread that ends may `stat` be read: exec(2) keeps it locked while it closes what was
+/// opened with `O_CLOEXEC`, and waits there for our answer. `status` is never locked.
 fn is_killed(pid: u32) -> bool {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+    if has_memory(&status) {
+        return false;
+    }
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     // The name, in brackets, may hold anything; field 3 follows it.
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
@@ -184,10 +194,45 @@ fn is_killed(pid: u32) -> bool {
     flags.is_some_and(|flags| flags & PF_SIGNALED != 0)
 }
 
-impl JobWriter {
-    fn fail(&self, errno: Errno, words: String) -> Error {
-        self.state.lock().failed.get_or_insert(errno);
-        Error::new(errno, words)
+/// Whether a thread has memory, by its `status`: one that ends gives it back before its files.
+fn has_memory(status: &str) -> bool {
+    status.lines().any(|line| line.starts_with("VmSize:"))
+}
+
+impl Pen {
+    /// A write failed: what there is of the job is not printed, so it need not lie on a disk that
+    /// may be full.
+    fn fail(&self, refusal: Error) -> Error {
+        self.state.lock().failed.get_or_insert(refusal.errno);
+        if let Err(error) = self.file.set_len(0) {
+            log::warn!(target: "spool", "job {}: {error}", self.id);
+        }
+        refusal
+    }
+
+    fn write(&self, at: u64, data: &[u8]) -> Result<usize, Error> {
+        if !self.spool.core.lock().written.contains(&self.id) {
+            return Err(Error::new(Errno::EIO, format!("job {} was removed", self.id)));
+        }
+        let (at, end) = {
+            let mut state = self.state.lock();
+            if let Some(errno) = state.failed {
+                return Err(Error::new(errno, format!("job {}: a write failed before", self.id)));
+            }
+            let at = if self.is_stream { state.end } else { at };
+            let end = at.saturating_add(data.len() as u64);
+            state.end = state.end.max(end);
+            state.writes += 1;
+            (at, end)
+        };
+        if let Some(max) = self.bytes_max.filter(|max| end > *max) {
+            let words = format!("job {}: more than {max} bytes, the queue's limit", self.id);
+            return Err(self.fail(Error::new(Errno::EFBIG, words)));
+        }
+        match self.file.write_all_at(data, at) {
+            Ok(()) => Ok(data.len()),
+            Err(error) => Err(self.fail(journal::host(Path::new("spool"), &error))),
+        }
     }
 
     /// Makes durable what is written, and notes in the journal that it is whole so far.
@@ -198,7 +243,7 @@ impl JobWriter {
         let (mark, dir) = {
             let mut core = self.spool.core.lock();
             let Some(job) = core.jobs.get(&self.id) else { return Ok(()) };
-            let dir = self.spool.dir.join(&job.queue);
+            let dir = self.spool.dir.join(&job.home);
             let mut job = job.clone();
             match job.phase {
                 Phase::Queued => return Ok(()), // released meanwhile
@@ -228,7 +273,7 @@ impl FileOps for JobWriter {
     }
 
     fn nature(&self) -> Nature {
-        Nature { is_direct: true, is_stream: self.is_stream, ..Nature::default() }
+        Nature { is_direct: true, is_stream: self.0.is_stream, ..Nature::default() }
     }
 
     fn read(
@@ -237,41 +282,27 @@ impl FileOps for JobWriter {
         at: u64,
         buf: &mut Vec<u8>,
     ) -> Result<Answer<usize, Vec<u8>>, Error> {
-        let read = self.file.read_at(buf, at);
+        let read = self.0.file.read_at(buf, at);
         read.map(Answer::Now).map_err(|error| journal::host(Path::new("spool"), &error))
     }
 
     fn write(&self, _call: &Call, at: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
-        if !self.spool.core.lock().written.contains(&self.id) {
-            return Err(Error::new(Errno::EIO, format!("job {} was removed", self.id)));
-        }
-        let at = if self.is_stream { self.state.lock().end } else { at };
-        let end = at.saturating_add(data.len() as u64);
-        if let Some(max) = self.bytes_max.filter(|max| end > *max) {
-            let words = format!("job {}: more than {max} bytes, the queue's limit", self.id);
-            return Err(self.fail(Errno::EFBIG, words));
-        }
-        if let Err(error) = self.file.write_all_at(data, at) {
-            let refusal = journal::host(Path::new("spool"), &error);
-            return Err(self.fail(refusal.errno, refusal.what));
-        }
-        let mut state = self.state.lock();
-        state.end = state.end.max(end);
-        state.writes += 1;
-        Ok(Answer::Now(data.len()))
+        // The host makes who fills its memory faster than its disk empties it wait.
+        let (pen, data) = (Arc::clone(&self.0), data.to_vec());
+        Ok(Answer::Later(Box::new(move |_| pen.write(at, &data))))
     }
 
     fn sync(&self, _call: &Call, _kind: SyncKind) -> Result<Answer<()>, Error> {
-        let file = Arc::clone(&self.file);
+        let pen = Arc::clone(&self.0);
         Ok(Answer::Later(Box::new(move |_| {
-            file.sync_data().map_err(|error| journal::host(Path::new("spool"), &error))
+            pen.file.sync_data().map_err(|error| journal::host(Path::new("spool"), &error))
         })))
     }
 
     fn flush(&self, call: &Call) -> Result<Answer<()>, Error> {
         let is_aborted = is_killed(call.caller.pid);
         let writes = {
-            let mut state = self.state.lock();
+            let mut state = self.0.state.lock();
             state.is_aborted = is_aborted;
             if let Some(errno) = state.failed {
                 return Err(Error::plain(errno));
@@ -281,31 +312,26 @@ impl FileOps for JobWriter {
             }
             state.writes
         };
-        let copy = JobWriter {
-            spool: Arc::clone(&self.spool),
-            id: self.id,
-            file: Arc::clone(&self.file),
-            bytes_max: self.bytes_max,
-            is_stream: self.is_stream,
-            state: Arc::clone(&self.state),
-        };
+        let pen = Arc::clone(&self.0);
         Ok(Answer::Later(Box::new(move |_| {
             // What its close says is not kept must not be printed.
-            copy.close_so_far(writes).inspect_err(|refusal| {
-                copy.state.lock().failed.get_or_insert(refusal.errno);
+            pen.close_so_far(writes).inspect_err(|refusal| {
+                pen.state.lock().failed.get_or_insert(refusal.errno);
             })
         })))
     }
 
     fn release(&self) {
+        let pen = &*self.0;
+        let (spool, id) = (&pen.spool, pen.id);
         let (failed, is_aborted) = {
-            let state = self.state.lock();
+            let state = pen.state.lock();
             (state.failed, state.is_aborted)
         };
-        let end = self.len();
-        let mut core = self.spool.core.lock();
-        core.written.remove(&self.id);
-        let Some(job) = core.jobs.get(&self.id) else { return };
+        let end = pen.len();
+        let mut core = spool.core.lock();
+        core.written.remove(&id);
+        let Some(job) = core.jobs.get(&id) else { return };
         let (queue, title) = (job.queue.clone(), job.title());
         let why = match failed {
             _ if is_aborted => Some("its writer was killed".to_owned()),
@@ -313,26 +339,25 @@ impl FileOps for JobWriter {
             None => None,
         };
         if let Some(why) = why {
-            self.spool.drop_unfinished(&mut core, self.id);
-            let id = self.id;
+            spool.drop_unfinished(&mut core, id);
             core.note(&queue, format!("{} {id} {title} {end} dropped: {why}", now()));
         } else if Job::is_staging_name(&job.name) {
             let mut staged = job.clone();
             (staged.phase, staged.size) = (Phase::Staged, end);
             core.apply(&Record::Job(Box::new(staged)));
         } else if end == 0 {
-            self.spool.drop_unfinished(&mut core, self.id);
-        } else if let Err(error) = self.spool.queue_closed(&mut core, self.id, end) {
-            log::error!(target: "spool", "job {}: {error}", self.id);
+            spool.drop_unfinished(&mut core, id);
+        } else if let Err(error) = spool.queue_closed(&mut core, id, end) {
+            log::error!(target: "spool", "job {id}: {error}");
         }
         drop(core);
-        self.spool.ring();
+        spool.ring();
     }
 
     fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error> {
-        let end = self.len();
+        let end = self.0.len();
         match which {
-            _ if self.is_stream => Err(Error::plain(Errno::ESPIPE)),
+            _ if self.0.is_stream => Err(Error::plain(Errno::ESPIPE)),
             _ if at >= end => Err(Error::plain(Errno::ENXIO)),
             Seek::Data => Ok(Answer::Now(at)),
             Seek::Hole => Ok(Answer::Now(end)),
@@ -375,5 +400,32 @@ impl FileOps for JobReader {
             Seek::Data => Ok(Answer::Now(at)),
             Seek::Hole => Ok(Answer::Now(self.len)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_lives_has_memory_and_is_not_killed() {
+        let me = std::process::id();
+        assert!(has_memory(&std::fs::read_to_string(format!("/proc/{me}/status")).unwrap()));
+        assert!(!is_killed(me));
+        assert!(!is_killed(0));
+        assert!(!has_memory("Name:\tVmSize:\nState:\tS (sleeping)\nThreads:\t1\n"));
+    }
+
+    #[test]
+    fn a_process_that_was_killed_is_known() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        child.kill().unwrap();
+        // A zombie until it is waited for: as in exit(2), its memory is gone.
+        while has_memory(&std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap())
+        {
+            std::thread::yield_now();
+        }
+        assert!(is_killed(child.id()));
+        child.wait().unwrap();
     }
 }

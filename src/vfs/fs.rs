@@ -5,7 +5,8 @@
 //! 2. A number is not used again while it is held, and none is above [`LOCAL_MAX`].
 //! 3. Attributes and listings carry the number within the file system as their `ino`; the tree
 //!    makes it a number of its own.
-//! 4. No call comes back up into the tree or waits without bound; each is atomic.
+//! 4. No call comes back up into the tree or waits without bound; each is atomic. Those of
+//!    [`FileSystem::waits`] may wait for the host, no other.
 //!
 //! A read-only file system of generated files implements five methods; the rest refuses.
 
@@ -213,6 +214,12 @@ pub trait FileSystem: Send + Sync {
 
     /// Whether [`FileSystem::open`] obeys `O_TRUNC` itself; else the tree sets the length.
     fn truncates_at_open(&self) -> bool {
+        false
+    }
+
+    /// Whether making, opening, changing, renaming and removing wait for something slow, such as the
+    /// host's disk: then they are called where that stalls nobody else.
+    fn waits(&self) -> bool {
         false
     }
 

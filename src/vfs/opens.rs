@@ -65,6 +65,17 @@ impl Vfs {
         self.open_held(caller, &self.held(ino)?, flags)
     }
 
+    /// Whether opening waits for something slow, such as the host's disk.
+    #[must_use]
+    pub fn opens_slowly(&self, ino: Ino) -> bool {
+        let Ok((mount, node)) = self.mounts.of(ino) else { return false };
+        mount.fs.waits()
+            || match mount.fs.getattr(node).map(|attr| attr.kind) {
+                Ok(FileKind::Device(device)) => self.special.opens_slowly(device),
+                _ => false,
+            }
+    }
+
     fn open_held(&self, caller: &Caller, held: &Held, flags: i32) -> Result<Arc<OpenFile>, Error> {
         let Held { mount, attr, .. } = held;
         let node = attr.ino.split().1;

@@ -242,6 +242,12 @@ impl Vfs {
         Ok(self.shown(&mount, attr))
     }
 
+    /// Whether a change there waits for something slow, such as the host's disk.
+    #[must_use]
+    pub fn waits_at(&self, ino: Ino) -> bool {
+        self.mounts.of(ino).is_ok_and(|(mount, _)| mount.fs.waits())
+    }
+
     /// Changes attributes; chown and a truncation clear the set-id bits.
     ///
     /// # Errors
