@@ -57,7 +57,8 @@ const RANDOM: &str = r"
 import os, sys, fcntl, random, errno
 m, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 dice = random.Random(seed)
-nodes = [n for n in sorted(os.listdir(m + '/dev')) if not n.endswith('st0')]
+alone = ('st0', 'nst0', 'rlp0', 'rlp1')
+nodes = [n for n in sorted(os.listdir(m + '/dev')) if n not in alone]
 fds = {}
 for n in nodes:
     try: fds[n] = os.open(m + '/dev/' + n, os.O_RDONLY)
