@@ -5,11 +5,11 @@ use crate::error::{Errno, Error};
 use crate::file::{Answer, Seek};
 use crate::holders::Claim;
 use crate::partition::{self, Partition};
-use crate::sync::{Arc, RwLock};
+use crate::sync::{Arc, Mutex, RwLock};
 use devices::engine::Engine;
 use devices::machine::Machine;
 use devices::trace::Trace;
-use devices::{BlockDevice, Geometry, Interrupt, Origin, SECTOR_SIZE, Sector};
+use devices::{BlockDevice, Geometry, Interrupt, Origin, SECTOR_SIZE, Sector, Sense};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The part of a disk that a node shows, in bytes from the start of the unit.
@@ -74,6 +74,17 @@ pub struct Disk {
     on_rescan: RwLock<Option<OnRescan>>,
     /// Protected by command (`BLKROSET`), whatever the medium says.
     is_protected: AtomicBool,
+    /// The last command block, where it was refused, and the unit's commands so far.
+    told: Mutex<Option<(u64, Told)>>,
+}
+
+/// Why a command block was refused that never came to the unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its sense.
+    pub sense: Sense,
+    /// Its byte in error, and the bit.
+    pub field: Option<(usize, Option<u8>)>,
 }
 
 impl Disk {
@@ -97,7 +108,22 @@ impl Disk {
             readings: AtomicU64::new(0),
             on_rescan: RwLock::new(None),
             is_protected: AtomicBool::new(false),
+            told: Mutex::new(None),
         }
+    }
+
+    /// Why the last command block was refused; `None` when it was not, or the unit has obeyed a
+    /// command since.
+    #[must_use]
+    pub fn told(&self) -> Option<Told> {
+        let (commands, told) = (*self.told.lock())?;
+        (commands == self.unit.counters().commands).then_some(told)
+    }
+
+    /// Keeps why a command block was refused; `None`: it was not.
+    pub fn tell(&self, why: Option<Told>) {
+        let commands = self.unit.counters().commands;
+        *self.told.lock() = why.map(|told| (commands, told));
     }
 
     /// Notes what a system call does here.

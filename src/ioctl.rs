@@ -7,6 +7,7 @@ use crate::disk::{Clearing, Disk, Opening, Window};
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Call, IoctlAnswer, IoctlCall};
 use crate::raw;
+use crate::scsi;
 use crate::sync::Arc;
 use devices::SECTOR_SIZE;
 
@@ -108,6 +109,7 @@ pub fn disk(
         BLKBSZGET | BLKBSZGET_32 => Ok(Answer::Now((0, BLOCK_BYTES_INT.to_ne_bytes().to_vec()))),
         BLKBSZSET => set_block(ioctl),
         BLKROSET => protect(disk, call, ioctl),
+        cmd if scsi::is_ours(cmd) => scsi::obey(open, call, ioctl),
         BLKRASET | BLKFRASET => set_read_ahead(disk, ioctl),
         BLKDISCARD => clear(open, call, ioctl, Clearing::Discard),
         BLKZEROOUT => clear(open, call, ioctl, Clearing::Zero),

@@ -24,6 +24,7 @@ pub mod lpr;
 pub mod partition;
 pub mod raw;
 pub mod reports;
+pub mod scsi;
 pub mod slot;
 pub mod spec;
 pub mod spool;

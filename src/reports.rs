@@ -86,11 +86,11 @@ fn ioctls(kernel: &Kernel) -> String {
     let mut lines = std::collections::BTreeSet::new();
     for row in kernel.special.switch().units() {
         let commands = match kernel.special.character(&row.name) {
-            Some(node) if row.table == Table::Character => node.unit.commands(),
-            _ => crate::ioctl::DISK_COMMANDS,
+            Some(node) if row.table == Table::Character => [node.unit.commands(), &[]],
+            _ => [crate::ioctl::DISK_COMMANDS, crate::scsi::COMMANDS],
         };
-        lines
-            .extend(commands.iter().map(|(cmd, name)| format!("{} {cmd:#x} {name}\n", row.driver)));
+        let line = |(cmd, name): &(u32, &str)| format!("{} {cmd:#x} {name}\n", row.driver);
+        lines.extend(commands.into_iter().flatten().map(line));
     }
     lines.into_iter().collect()
 }

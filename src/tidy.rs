@@ -49,7 +49,8 @@ const ARROWS: &[(&str, &str)] = &[
     ("partition", "error sync"),
     ("slot", "error sync"),
     ("disk", "cache error file holders partition raw sync"),
-    ("ioctl", "cache disk error file holders raw sync"),
+    ("scsi", "cache disk error file raw slot sync"),
+    ("ioctl", "cache disk error file holders raw scsi sync"),
     ("raw", "cache disk error file ioctl slot sync"),
     ("streams", "error file sync"),
     ("holders", "error file sync"),
@@ -60,7 +61,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("fuse", "error file ioctl lent sync vfs"),
     ("block_tests", "cache disk error file ioctl spec sync"),
     ("kernel", "cache config disk error file spec sync vfs"),
-    ("reports", "cache disk error file ioctl kernel spec sync vfs words"),
+    ("reports", "cache disk error file ioctl kernel scsi spec sync vfs words"),
     ("verbs", "cache character config ctl disk error file holders kernel spec sync vfs words"),
     (
         "boot",
