@@ -32,6 +32,8 @@ mod queues;
 mod reports;
 /// Reservation: a unit for one session, waited for in order, freed when its holder is gone.
 mod reserve;
+/// SCSI commands: what sg3-utils asks of a disk, and what a program hears that asks for itself.
+mod scsi;
 /// The print spool: jobs, queues, printers, commands.
 mod spool;
 /// Tapes: records, files, ends, and the programs that have used them for fifty years.
@@ -88,6 +90,7 @@ fn main() {
         ("queues", queues::CHECKS),
         ("reports", reports::CHECKS),
         ("reserve", reserve::CHECKS),
+        ("scsi", scsi::CHECKS),
         ("spool", spool::CHECKS),
         ("tape", tape::CHECKS),
     ];

@@ -8,6 +8,7 @@
 use crate::error::{Errno, Error, flags};
 use crate::file::{Answer, Call, FileOps, IoctlAnswer, IoctlCall, Later, Nature, Seek, SyncKind};
 use crate::holders::Claim;
+use crate::own;
 use crate::sync::{Arc, Mutex};
 use devices::engine::Engine;
 use devices::{CharDevice, DevId, Interrupt, IoError, Ioctl, Opening, Origin};
@@ -219,6 +220,13 @@ impl FileOps for CharFile {
     }
 
     fn ioctl(&self, call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
+        if let Some(claim) = &self.claim {
+            let last = || own::Last { failure: self.node.unit.sense(), refused: None };
+            let unit = (&*self.node.name, claim);
+            if let Some(answer) = own::obey(call, ioctl, unit, &self.engine, last) {
+                return answer;
+            }
+        }
         let (cmd, input, out_bytes) = (ioctl.cmd, ioctl.input.to_vec(), ioctl.out_bytes);
         let attempt = move |unit: &dyn CharDevice| {
             let mut output = vec![0; out_bytes];

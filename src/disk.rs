@@ -4,12 +4,13 @@ use crate::cache::CachedDevice;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Seek};
 use crate::holders::Claim;
+use crate::own::Told;
 use crate::partition::{self, Partition};
 use crate::sync::{Arc, Mutex, RwLock};
 use devices::engine::Engine;
 use devices::machine::Machine;
 use devices::trace::Trace;
-use devices::{BlockDevice, Geometry, Interrupt, Origin, SECTOR_SIZE, Sector, Sense};
+use devices::{BlockDevice, Geometry, Interrupt, Origin, SECTOR_SIZE, Sector};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The part of a disk that a node shows, in bytes from the start of the unit.
@@ -76,15 +77,6 @@ pub struct Disk {
     is_protected: AtomicBool,
     /// The last command block, where it was refused, and the unit's commands so far.
     told: Mutex<Option<(u64, Told)>>,
-}
-
-/// Why a command block was refused that never came to the unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// Its sense.
-    pub sense: Sense,
-    /// Its byte in error, and the bit.
-    pub field: Option<(usize, Option<u8>)>,
 }
 
 impl Disk {
@@ -315,7 +307,8 @@ pub struct Opening {
     pub window: Window,
     /// It has changed what may be the partition table, and the table was not read since.
     has_touched_table: Arc<AtomicBool>,
-    claim: Claim,
+    /// Its claim on the unit.
+    pub claim: Claim,
 }
 
 impl Opening {

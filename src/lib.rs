@@ -21,6 +21,7 @@ pub mod ioctl;
 pub mod kernel;
 pub mod lent;
 pub mod lpr;
+pub mod own;
 pub mod partition;
 pub mod raw;
 pub mod reports;

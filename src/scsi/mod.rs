@@ -15,9 +15,10 @@ mod sg;
 
 pub use sg::{COMMANDS, is_ours, obey};
 
-use crate::disk::{Disk, Told};
+use crate::disk::Disk;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Later};
+use crate::own::Told;
 use crate::slot::Slot;
 use crate::sync::Arc;
 use cdb::{Blocks, Command};
@@ -365,6 +366,6 @@ fn len(range: &Range<u64>) -> usize {
 /// The sense of what went wrong last on a disk, whether a command was refused or the unit failed;
 /// none after a success.
 fn last_sense(disk: &Disk) -> Option<Check> {
-    let told = disk.told().map(|Told { sense, field }| Check { sense, field });
+    let told = disk.told().map(|Told { sense, field }| Check { sense, field, is_units: false });
     told.or_else(|| disk.unit.sense().map(Check::from))
 }

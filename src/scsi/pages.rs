@@ -58,7 +58,8 @@ fn long(number: impl TryInto<u32>) -> [u8; 4] {
 
 /// `text`, cut or filled with blanks to `len` bytes of ASCII.
 fn padded(text: &str, len: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> = text.bytes().filter(u8::is_ascii_graphic).take(len).collect();
+    let mut bytes: Vec<u8> =
+        text.bytes().filter(|byte| matches!(byte, b' '..=b'~')).take(len).collect();
     bytes.resize(len, b' ');
     bytes
 }
@@ -72,7 +73,7 @@ impl Facts {
         let mut data = vec![0x00, removable, 0x06, 0x02, 0, 0, 0, 0x02];
         data.extend(VENDOR);
         data.extend(padded(&format!("{} disk", self.name), 16));
-        data.extend(padded(env!("CARGO_PKG_VERSION"), 4));
+        data.extend(padded(env!("CARGO_PKG_VERSION").trim_end_matches(".0"), 4));
         data.resize(96, 0);
         // SAM-5, SPC-4, SBC-3: versions it follows.
         for (place, version) in [(58, 0x00a0_u16), (60, 0x0460), (62, 0x04c0)] {

@@ -9,6 +9,8 @@ pub struct Check {
     pub sense: Sense,
     /// The byte of the command block in error, and the bit, where one is.
     pub field: Option<(usize, Option<u8>)>,
+    /// The unit itself has said so.
+    pub is_units: bool,
 }
 
 const fn illegal(asc: u8) -> Sense {
@@ -17,38 +19,52 @@ const fn illegal(asc: u8) -> Sense {
 
 impl Check {
     /// ILLEGAL REQUEST: INVALID COMMAND OPERATION CODE.
-    pub const INVALID_OPCODE: Check = Check { sense: illegal(0x20), field: Some((0, None)) };
+    pub const INVALID_OPCODE: Check =
+        Check { sense: illegal(0x20), field: Some((0, None)), is_units: false };
     /// ILLEGAL REQUEST: LOGICAL BLOCK ADDRESS OUT OF RANGE.
-    pub const OUT_OF_RANGE: Check = Check { sense: illegal(0x21), field: None };
+    pub const OUT_OF_RANGE: Check = Check { sense: illegal(0x21), field: None, is_units: false };
     /// ILLEGAL REQUEST: INVALID FIELD IN PARAMETER LIST.
-    pub const PARAMETER: Check = Check { sense: illegal(0x26), field: None };
+    pub const PARAMETER: Check = Check { sense: illegal(0x26), field: None, is_units: false };
     /// ILLEGAL REQUEST: PARAMETER LIST LENGTH ERROR.
-    pub const PARAMETER_LENGTH: Check = Check { sense: illegal(0x1a), field: None };
+    pub const PARAMETER_LENGTH: Check =
+        Check { sense: illegal(0x1a), field: None, is_units: false };
     /// ILLEGAL REQUEST: SAVING PARAMETERS NOT SUPPORTED.
-    pub const NO_SAVING: Check = Check { sense: illegal(0x39), field: None };
+    pub const NO_SAVING: Check = Check { sense: illegal(0x39), field: None, is_units: false };
     /// ABORTED COMMAND: DATA PHASE ERROR; the caller's memory is shorter than its command says.
-    pub const DATA_PHASE: Check =
-        Check { sense: Sense { key: 0xb, asc: 0x4b, ascq: 0, info: None }, field: None };
+    pub const DATA_PHASE: Check = Check {
+        sense: Sense { key: 0xb, asc: 0x4b, ascq: 0, info: None },
+        field: None,
+        is_units: false,
+    };
     /// DATA PROTECT: WRITE PROTECTED.
-    pub const PROTECTED: Check =
-        Check { sense: Sense { key: 7, asc: 0x27, ascq: 0, info: None }, field: None };
+    pub const PROTECTED: Check = Check {
+        sense: Sense { key: 7, asc: 0x27, ascq: 0, info: None },
+        field: None,
+        is_units: false,
+    };
     /// NOT READY: MEDIUM NOT PRESENT.
-    pub const NO_MEDIUM: Check =
-        Check { sense: Sense { key: 2, asc: 0x3a, ascq: 0, info: None }, field: None };
+    pub const NO_MEDIUM: Check = Check {
+        sense: Sense { key: 2, asc: 0x3a, ascq: 0, info: None },
+        field: None,
+        is_units: false,
+    };
     /// NOT READY: CAUSE NOT REPORTABLE.
-    pub const NOT_READY: Check =
-        Check { sense: Sense { key: 2, asc: 0x04, ascq: 0, info: None }, field: None };
+    pub const NOT_READY: Check = Check {
+        sense: Sense { key: 2, asc: 0x04, ascq: 0, info: None },
+        field: None,
+        is_units: false,
+    };
 
     /// ILLEGAL REQUEST: INVALID FIELD IN CDB, at that byte.
     #[must_use]
     pub const fn field(byte: usize) -> Check {
-        Check { sense: illegal(0x24), field: Some((byte, None)) }
+        Check { sense: illegal(0x24), field: Some((byte, None)), is_units: false }
     }
 
     /// The same, at that bit of it.
     #[must_use]
     pub const fn field_bit(byte: usize, bit: u8) -> Check {
-        Check { sense: illegal(0x24), field: Some((byte, Some(bit))) }
+        Check { sense: illegal(0x24), field: Some((byte, Some(bit))), is_units: false }
     }
 
     /// The three bytes that point to the field in error.
@@ -96,7 +112,7 @@ impl Check {
 
 impl From<Sense> for Check {
     fn from(sense: Sense) -> Check {
-        Check { sense, field: None }
+        Check { sense, field: None, is_units: true }
     }
 }
 

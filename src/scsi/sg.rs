@@ -7,9 +7,10 @@
 use super::cdb::Command;
 use super::sense::Check;
 use super::{Outcome, TRANSFER_BYTES_MAX, Unit};
-use crate::disk::{Disk, Opening, Told};
+use crate::disk::{Disk, Opening};
 use crate::error::{Errno, Error, flags};
 use crate::file::{Answer, Call, CallerMemory, IoctlAnswer, IoctlCall};
+use crate::own::Told;
 use crate::raw;
 use crate::sync::Arc;
 use devices::{Clock, SimTime};
@@ -303,8 +304,8 @@ impl Deed {
         let nanos = self.disk.engine.now().since(self.begun);
         let result = result(outcome.is_ok(), sense.len(), header.len - moved, nanos);
         self.memory.write(header.at + header.layout.result as u64, &result)?;
-        let refused = outcome.err();
-        self.disk.tell(refused.map(|Check { sense, field }| Told { sense, field }));
+        let refused = outcome.err().filter(|check| !check.is_units);
+        self.disk.tell(refused.map(|Check { sense, field, .. }| Told { sense, field }));
         Ok((0, Vec::new()))
     }
 
