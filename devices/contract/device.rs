@@ -365,6 +365,12 @@ pub trait CharDevice: Send + Sync {
     /// The call was answered, or its caller was called away.
     fn end(&self, _origin: &Origin) {}
 
+    /// Whether the call of that origin, not yet answered, is at work on the medium so that it
+    /// cannot be taken back: its caller must be told how it ends.
+    fn is_committed(&self, _origin: &Origin) -> bool {
+        false
+    }
+
     /// At most `buf.len()` bytes from byte `at`; `Ok(0)` is end of file. Where offsets mean
     /// nothing, `at` is 0 for a new system call and more for the further parts of a long one.
     ///
