@@ -97,9 +97,9 @@ fn list() -> String {
         text += &format!("{name:<16} {title}\n");
     }
     for (name, title, least) in tape::TAPE_WORKS {
-        let place = works::Place::Same.name();
-        text += &format!("{name:<16} {title}\n{:17}rate ", "");
-        text += &format!("{} beside {}, {place}\n", works::Bound::AtLeast(least), works::FLOOR);
+        let bound = works::Bound::AtLeast(least);
+        text += &format!("{name:<16} {title}\n{:17}rate {bound} beside ", "");
+        text += &format!("{}, same and free\n", works::FLOOR);
     }
     text
 }

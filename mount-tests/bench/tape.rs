@@ -38,7 +38,9 @@ pub fn works(
     floor: Option<&Target>,
 ) -> Result<Vec<Promise>, Trouble> {
     let wanted = TAPE_WORKS.iter().filter(|(name, ..)| args.wants(name, false));
-    let mut promises = wanted.map(|(name, _, least)| promise(name, *least)).collect::<Vec<_>>();
+    let mut promises = wanted
+        .flat_map(|(name, _, least)| args.places().into_iter().map(|p| promise(name, p, *least)))
+        .collect::<Vec<_>>();
     let Some(floor) = floor.filter(|floor| floor.bytes >= PASS_BYTES) else {
         let why = format!("{FLOOR} not offered with {PASS_BYTES} bytes");
         return Ok(promises.into_iter().map(|p| Promise { why: Some(why.clone()), ..p }).collect());
@@ -52,13 +54,14 @@ pub fn works(
     let mut bench = Bench { stand, blanks: 0 };
     bench.pass("tape-extend")?; // something to read, and to write over
     let pids = [&floor.pids[..], &[pid]].concat();
-    cores.pin(&pids, Place::Same);
     for promise in &mut promises {
+        let place = promise.place.unwrap_or(Place::Free);
+        cores.pin(&pids, place);
         let mut pairs = Vec::new();
         for _ in 0..args.rounds() {
             go_on()?;
-            let ours = bench.timed(promise.work, cores)?;
-            let theirs = cores.start_in(Place::Same, || floor_pass(&floor.file, promise.work));
+            let ours = bench.timed(promise.work, (cores, place))?;
+            let theirs = cores.start_in(place, || floor_pass(&floor.file, promise.work));
             let theirs = theirs.map_err(|error| Trouble::new("processors", error))??;
             pairs.push((1.0 / ours, 1.0 / theirs));
         }
@@ -67,10 +70,10 @@ pub fn works(
     Ok(promises)
 }
 
-fn promise(work: &'static str, least: f64) -> Promise {
+fn promise(work: &'static str, place: Place, least: f64) -> Promise {
     Promise {
         work,
-        place: Some(Place::Same),
+        place: Some(place),
         metric: "rate",
         ours: TAPE,
         beside: FLOOR,
@@ -87,8 +90,8 @@ struct Bench {
 }
 
 impl Bench {
-    fn timed(&mut self, work: &str, cores: &Cores) -> Result<f64, Trouble> {
-        let timed = cores.start_in(Place::Same, || self.pass(work));
+    fn timed(&mut self, work: &str, (cores, place): (&Cores, Place)) -> Result<f64, Trouble> {
+        let timed = cores.start_in(place, || self.pass(work));
         timed.map_err(|error| Trouble::new("processors", error))?
     }
 
