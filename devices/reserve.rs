@@ -12,7 +12,7 @@
 //!    Its open handles are closed by whoever opened them.
 
 use crate::contract::{Interrupt, WaitQueue};
-use crate::engine::Engine;
+use crate::engine::{Engine, EventId};
 use crate::sync::{Arc, Mutex};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -275,6 +275,44 @@ impl Reservation {
         })
     }
 
+    /// The same, trying again whenever something is given up, for at most `nanos_max` of machine
+    /// time.
+    ///
+    /// # Errors
+    /// `Some`: as above, at the end of that time; `None`: the caller was called away.
+    pub fn share_soon(
+        &self,
+        handle: Handle,
+        share: Access,
+        (engine, interrupt): (&Engine, &Interrupt),
+        nanos_max: u64,
+    ) -> Result<(), Option<Refusal>> {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let alarm = self.alarm(engine, nanos_max, &is_over);
+        let mut last = self.share(handle, share);
+        let waited = engine.wait(&self.waits, Some(interrupt), || {
+            last.is_ok() || is_over.load(Ordering::Acquire) || {
+                last = self.share(handle, share);
+                last.is_ok()
+            }
+        });
+        engine.cancel(alarm);
+        match (last, waited) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Err(_)) => Err(None),
+            (Err(why), Ok(())) => Err(Some(why)),
+        }
+    }
+
+    /// Raises `is_over` after so much time, and rings.
+    fn alarm(&self, engine: &Engine, nanos: u64, is_over: &Arc<AtomicBool>) -> EventId {
+        let (bell, is_over) = (self.waits(), Arc::clone(is_over));
+        engine.after(nanos, move || {
+            is_over.store(true, Ordering::Release);
+            bell.ring();
+        })
+    }
+
     /// Closes a handle; again, nothing happens.
     pub fn close(&self, handle: Handle) {
         self.give(|state| state.handles.remove(&handle));
@@ -349,13 +387,7 @@ impl Reservation {
     ) -> Result<(), NotServed> {
         let place = self.stand(owner).map_err(|_| NotServed::TooMany)?;
         let is_over = Arc::new(AtomicBool::new(false));
-        let alarm = nanos_max.map(|nanos| {
-            let (bell, is_over) = (self.waits(), Arc::clone(&is_over));
-            engine.after(nanos, move || {
-                is_over.store(true, Ordering::Release);
-                bell.ring();
-            })
-        });
+        let alarm = nanos_max.map(|nanos| self.alarm(engine, nanos, &is_over));
         let done = || self.is_served(place) || is_over.load(Ordering::Acquire);
         let waited = engine.wait(&self.waits, interrupt, done);
         if let Some(alarm) = alarm {

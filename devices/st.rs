@@ -260,6 +260,10 @@ impl CharDevice for Unit {
         self.drive.end(origin);
     }
 
+    fn is_committed(&self, origin: &Origin) -> bool {
+        self.drive.is_writing(origin)
+    }
+
     fn read(&self, at: u64, buf: &mut [u8]) -> Result<usize, IoError> {
         self.fetch(at, buf.len(), |tape, got| {
             buf[..got].copy_from_slice(&tape.memory[..got]);

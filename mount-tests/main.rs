@@ -34,6 +34,8 @@ mod queues;
 mod reports;
 /// Reservation: a unit for one session, waited for in order, freed when its holder is gone.
 mod reserve;
+/// SCSI commands: what sg3-utils asks of a disk, and what a program hears that asks for itself.
+mod scsi;
 /// The print spool: jobs, queues, printers, commands.
 mod spool;
 /// The print spool when its daemon is killed.
@@ -93,6 +95,7 @@ fn main() {
         ("queues", queues::CHECKS),
         ("reports", reports::CHECKS),
         ("reserve", reserve::CHECKS),
+        ("scsi", scsi::CHECKS),
         ("spool", spool::CHECKS),
         ("spool_kill", spool_kill::CHECKS),
         ("tape", tape::CHECKS),

@@ -7,6 +7,8 @@ pub const CHECKS: &[Check] = &[
     check("rs_01_allocated_to_a_session", &["setsid"], allocated),
     check("rs_01_freed_when_the_holder_dies", &["setsid"], holder_dies),
     check("rs_03_waiters_are_served_in_order", &["setsid"], in_order),
+    check("rs_04_every_pair_of_access_and_share", &["python3"], pairs),
+    check("rs_01_allocated_by_a_command_on_the_node", &["python3"], by_command),
     check("rs_03_a_wait_ends_by_time_and_signal", &["setsid", "timeout"], wait_ends),
 ];
 
@@ -81,5 +83,79 @@ fn wait_ends() {
            b=$(date +%s%N); [ $(((b - a) / 1000000)) -lt 400 ]; done
          until ! grep -q waiting= $M/proc/status; do sleep 0.01; done; let_go
          mine 'spindle --at $M ctl allocate st0'"
+    ));
+}
+
+/// Files opened with an access and a share: the second comes in if and only if each one's access is
+/// within what the other shares.
+const PAIRS: &str = r"
+import os, sys, errno, fcntl, struct
+node = sys.argv[1] + '/dev/sd1'
+ways = {1: os.O_RDONLY, 2: os.O_WRONLY, 3: os.O_RDWR}
+def opened(access, share):
+    fd = None
+    try:
+        fd = os.open(node, ways[access])
+        fcntl.ioctl(fd, 0x4004b504, struct.pack('i', share))
+        return fd
+    except OSError as e:
+        assert e.errno == errno.EBUSY, e
+        if fd is not None: os.close(fd)
+all = [(access, share) for access in (1, 2, 3) for share in range(4)]
+let_in = 0
+for a in all:
+    for b in all:
+        first = opened(*a)
+        assert first is not None, a
+        second = opened(*b)
+        fits = b[0] & ~a[1] == 0 and a[0] & ~b[1] == 0
+        assert (second is not None) == fits, (a, b)
+        let_in += fits
+        os.close(first)
+        if second is None:
+            second = opened(*b)
+            assert second is not None, ('the first is closed', a, b)
+        os.close(second)
+print(len(all) ** 2, let_in)
+fd = os.open(node, os.O_RDONLY)
+try: fcntl.ioctl(fd, 0x4004b504, struct.pack('i', 4))
+except OSError as e: assert e.errno == errno.EINVAL
+else: raise AssertionError('share 4')
+";
+
+fn pairs() {
+    let h = House::new();
+    let said = h.sh(&format!("cat > $T/p.py <<'END'\n{PAIRS}\nEND\npython3 $T/p.py $M"));
+    assert_eq!(said, "144 25");
+}
+
+fn by_command() {
+    let h = House::new();
+    h.sh(&format!(
+        "{OTHERS} hold sd1; cat > $T/p.py <<'END'
+import os, sys, errno, fcntl, struct, time
+node = sys.argv[1] + '/dev/'
+def fails(name, call, *args):
+    try: call(*args)
+    except OSError as e: assert errno.errorcode[e.errno] == name, (name, e)
+    else: raise AssertionError(name)
+def allocate(fd, millis): fcntl.ioctl(fd, 0x4008b502, struct.pack('Q', millis))
+def deallocate(fd): fcntl.ioctl(fd, 0xb503)
+st, sd = os.open(node + 'st0', os.O_RDWR), os.open(node + 'sd0', os.O_RDONLY)
+fails('EPERM', deallocate, st)
+allocate(st, 0); allocate(st, 0)
+assert f'owner={{os.getpid()}} ' in open(sys.argv[1] + '/proc/status').read()
+if os.fork() == 0:
+    os.setsid()
+    fails('EBUSY', allocate, sd, 0)
+    began = time.monotonic(); fails('ETIMEDOUT', allocate, sd, 1000)
+    assert 1 <= time.monotonic() - began < 1.2
+    os._exit(0)
+assert os.wait()[1] == 0
+deallocate(st); fails('EPERM', deallocate, st)
+fails('ENOTTY', allocate, os.open(node + 'null', os.O_RDONLY), 0)
+fails('EBUSY', os.open, node + 'sd1', os.O_RDONLY)
+END
+         setsid -w python3 $T/p.py $M; let_go"
     ));
 }

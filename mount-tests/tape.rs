@@ -15,6 +15,7 @@ pub const CHECKS: &[Check] = &[
     check("blocking_appending_and_cpio", &["tar", "cpio", "mt-st"], other_programs),
     check("tapes_are_loaded_and_ejected", &["mt-st"], media),
     check("a_slow_tape_is_left_at_a_signal", &["mt-st", "timeout"], called_away),
+    check("a_write_called_away_tells_what_was_written", &["python3"], called_away_in_mid_record),
     check("er_04_a_bad_tape_tells_its_sense", &[], bad_tape),
 ];
 
@@ -252,4 +253,49 @@ fn bad_tape() {
           ! cat $M/dev/nst0 2>$T/e; grep -q 'Input/output' $T/e
           grep -q '^nst0 .*sense 3/' $M/proc/errors
           ctl fault clear; [ $(cat $M/dev/st0 | wc -c) -gt 0 ]");
+}
+
+/// Writes records under a rain of signals, each again that answered EINTR, as programs do.
+const RAIN: &str = r"
+import errno, fcntl, os, signal, struct, sys
+node = sys.argv[1] + '/dev/nst0'
+heard = 0
+def drop(*_):
+    global heard
+    heard += 1
+signal.signal(signal.SIGALRM, drop)
+signal.siginterrupt(signal.SIGALRM, True)
+fd = os.open(node, os.O_RDWR)
+libc_write = __import__('ctypes').CDLL(None, use_errno=True).write
+signal.setitimer(signal.ITIMER_REAL, 0.03, 0.03)
+broken = 0
+import ctypes
+for i in range(12):
+    record = struct.pack('I', i) * (128 << 10)
+    while True:
+        n = libc_write(fd, record, len(record))
+        if n == len(record): break
+        assert n == -1 and ctypes.get_errno() == errno.EINTR, (n, ctypes.get_errno())
+        broken += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+os.close(fd)
+fd = os.open(sys.argv[1] + '/dev/st0', os.O_RDONLY); os.close(fd)
+fd = os.open(node, os.O_RDONLY)
+seen = []
+while True:
+    data = os.read(fd, 1 << 20)
+    if not data: break
+    assert len(data) == 512 << 10
+    seen.append(struct.unpack('I', data[:4])[0])
+assert seen == list(range(12)), seen
+assert heard >= 5, heard
+";
+
+fn called_away_in_mid_record() {
+    let h = House::with(&["--set", "st0.timing=dlt8000"]);
+    h.sh(&format!("cat > $T/p.py <<'END'\n{RAIN}\nEND\ntimeout 100 python3 $T/p.py $M"));
+    h.sh("dd if=/dev/zero of=$M/dev/nst0 bs=512k count=1 status=none
+          ctl freeze st0; timeout -s KILL 0.3 dd if=/dev/zero of=$M/dev/nst0 bs=512k count=1 \
+              2>/dev/null && exit 1 || [ $? = 137 ]
+          ctl thaw st0 || :; ctl repair st0; until mt-st -f $M/dev/nst0 rewind; do sleep 0.05; done");
 }

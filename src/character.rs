@@ -4,13 +4,16 @@
 //! 2. All tries of one call are framed by `begin` and one `end`, also when it is given up.
 //! 3. With `O_NONBLOCK` there is one try, and EAGAIN; but a unit that takes its time (a tape) is
 //!    waited for all the same, as st(4) does: half a record cannot be taken back.
+//! 4. What a tape's write has begun when its caller is called away is brought to its end first, and
+//!    answered as it ended: EINTR means that nothing was written.
 
 use crate::error::{Errno, Error, flags};
 use crate::file::{Answer, Call, FileOps, IoctlAnswer, IoctlCall, Later, Nature, Seek, SyncKind};
 use crate::holders::Claim;
+use crate::own;
 use crate::sync::{Arc, Mutex};
 use devices::engine::Engine;
-use devices::{CharDevice, DevId, Interrupt, IoError, Ioctl, Opening, Origin};
+use devices::{CharDevice, DevId, Interrupt, IoError, Ioctl, Opening, Origin, UnitCommand};
 use std::collections::BTreeMap;
 
 /// `POLLIN | POLLRDNORM`.
@@ -19,6 +22,9 @@ pub const POLL_READ: u32 = 0x41;
 pub const POLL_WRITE: u32 = 0x104;
 /// `POLLHUP`.
 pub const POLL_HUNG_UP: u32 = 0x10;
+
+/// How long a call that was called away may still take to do what cannot be taken back.
+const COMMITTED_NANOS_MAX: u64 = 1_000_000_000;
 
 /// How many have each character unit open.
 pub type Opens = Arc<Mutex<BTreeMap<DevId, u32>>>;
@@ -140,6 +146,44 @@ impl CharFile {
         }))
     }
 
+    /// Further tries of a call of a unit that takes its time: called away, it is waited for while
+    /// the unit is at work on the medium for it. One that does not end is ended by a reset, and
+    /// answers what the unit then says.
+    fn unhurried<T: Send + 'static>(
+        &self,
+        frame: Frame,
+        mut attempt: impl FnMut(&dyn CharDevice) -> Result<T, IoError> + Send + 'static,
+    ) -> Result<Later<T>, Error> {
+        let queue = self.node.unit.waits().ok_or_else(|| Error::plain(Errno::EAGAIN))?;
+        let (engine, node) = (Arc::clone(&self.engine), self.node.clone());
+        Ok(Box::new(move |interrupt: &Interrupt| {
+            let mut settled = None;
+            let mut is_over = || {
+                settled = settled.take().or_else(|| frame.attempt(&engine, &mut attempt));
+                settled.is_some()
+            };
+            let called_away = engine.wait(&queue, Some(interrupt), &mut is_over).is_err();
+            if called_away && frame.unit.is_committed(&frame.origin) {
+                let (unit, bell) = (Arc::clone(&frame.unit), Arc::clone(&queue));
+                let alarm = engine.after(COMMITTED_NANOS_MAX, move || {
+                    if let Err(refusal) = unit.command(UnitCommand::Reset) {
+                        log::error!(target: "spec", "a unit that is stuck: {refusal}");
+                    }
+                    bell.ring();
+                });
+                // It is not called away twice, and ends by the alarm if by nothing else.
+                let _ = engine.wait(&queue, None, &mut is_over);
+                engine.cancel(alarm);
+            }
+            drop(frame); // over, before its caller hears of it
+            let settled = settled.unwrap_or_else(|| Err(IoError::WouldBlock));
+            settled.map_err(|error| match error {
+                IoError::WouldBlock => Error::plain(Errno::EINTR),
+                error => node.told(error),
+            })
+        }))
+    }
+
     /// A call that waits, whatever `O_NONBLOCK` says.
     fn patient<T: Send + 'static>(
         &self,
@@ -149,6 +193,9 @@ impl CharFile {
         let frame = self.frame(call);
         match frame.attempt(&self.engine, &mut attempt) {
             Some(result) => result.map(Answer::Now).map_err(|error| self.node.told(error)),
+            None if self.node.unit.takes_its_time() => {
+                self.unhurried(frame, attempt).map(Answer::Later)
+            }
             None => self.blocked(frame, attempt).map(Answer::Later),
         }
     }
@@ -194,6 +241,9 @@ impl FileOps for CharFile {
             None => {
                 let data = data.to_vec();
                 let attempt = move |unit: &dyn CharDevice| unit.write(at, &data);
+                if self.node.unit.takes_its_time() {
+                    return self.unhurried(frame, attempt).map(Answer::Later);
+                }
                 self.blocked(frame, attempt).map(Answer::Later)
             }
         }
@@ -219,6 +269,13 @@ impl FileOps for CharFile {
     }
 
     fn ioctl(&self, call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
+        if let Some(claim) = &self.claim {
+            let last = || own::Last { failure: self.node.unit.sense(), refused: None };
+            let unit = (&*self.node.name, claim);
+            if let Some(answer) = own::obey(call, ioctl, unit, &self.engine, last) {
+                return answer;
+            }
+        }
         let (cmd, input, out_bytes) = (ioctl.cmd, ioctl.input.to_vec(), ioctl.out_bytes);
         let attempt = move |unit: &dyn CharDevice| {
             let mut output = vec![0; out_bytes];

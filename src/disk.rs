@@ -4,11 +4,12 @@ use crate::cache::CachedDevice;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Seek};
 use crate::holders::Claim;
+use crate::own::Told;
 use crate::pages::HostPages;
 use crate::partition::{self, Partition};
 use crate::passage::Passage;
 use crate::raw;
-use crate::sync::{Arc, RwLock};
+use crate::sync::{Arc, Mutex, RwLock};
 use devices::engine::Engine;
 use devices::machine::Machine;
 use devices::trace::Trace;
@@ -82,6 +83,8 @@ pub struct Disk {
     on_rescan: RwLock<Option<OnRescan>>,
     /// Protected by command (`BLKROSET`), whatever the medium says.
     is_protected: AtomicBool,
+    /// The last command block, where it was refused, and the unit's commands so far.
+    told: Mutex<Option<(u64, Told)>>,
 }
 
 impl Disk {
@@ -107,7 +110,22 @@ impl Disk {
             readings: AtomicU64::new(0),
             on_rescan: RwLock::new(None),
             is_protected: AtomicBool::new(false),
+            told: Mutex::new(None),
         }
+    }
+
+    /// Why the last command block was refused; `None` when it was not, or the unit has obeyed a
+    /// command since.
+    #[must_use]
+    pub fn told(&self) -> Option<Told> {
+        let (commands, told) = (*self.told.lock())?;
+        (commands == self.unit.counters().commands).then_some(told)
+    }
+
+    /// Keeps why a command block was refused; `None`: it was not.
+    pub fn tell(&self, why: Option<Told>) {
+        let commands = self.unit.counters().commands;
+        *self.told.lock() = why.map(|told| (commands, told));
     }
 
     /// Notes what a system call does here.
@@ -346,7 +364,8 @@ pub struct Opening {
     pub part: u32,
     /// It has changed what may be the partition table, and the table was not read since.
     has_touched_table: Arc<AtomicBool>,
-    claim: Claim,
+    /// Its claim on the unit.
+    pub claim: Claim,
 }
 
 impl Opening {

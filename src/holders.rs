@@ -8,7 +8,7 @@
 //!    that of an allocation by another session.
 
 use crate::error::{Errno, Error, flags};
-use crate::file::Caller;
+use crate::file::{Answer, Caller, Later};
 use crate::sync::{Arc, Mutex};
 use devices::engine::Engine;
 use devices::reserve::{Access, Handle, NotServed, Openings, Owner, Refusal, Reservation};
@@ -56,6 +56,7 @@ fn parse(line: &str) -> Option<Stat> {
 
 /// What an open file does to its unit, and lets others do; dropped, it is given up.
 pub struct Claim {
+    holders: Arc<Holders>,
     reservation: Arc<Reservation>,
     handle: Handle,
 }
@@ -66,8 +67,8 @@ impl Claim {
     /// # Errors
     /// `EBUSY` where another session holds the unit, or another open file does not share it.
     pub fn new(
-        reservation: &Arc<Reservation>,
-        name: &str,
+        holders: &Arc<Holders>,
+        (name, reservation): (&str, &Arc<Reservation>),
         caller: &Caller,
         flags: i32,
     ) -> Result<Claim, Error> {
@@ -79,15 +80,53 @@ impl Claim {
         let owner = Owner(stat(caller.pid).map_or(0, |found| found.session));
         let opened = reservation.open(owner, access, Access::ReadWrite);
         let handle = opened.map_err(|why| refused(name, why))?;
-        Ok(Claim { reservation: Arc::clone(reservation), handle })
+        let (holders, reservation) = (Arc::clone(holders), Arc::clone(reservation));
+        Ok(Claim { holders, reservation, handle })
     }
 
-    /// Others may have no more than `share` from now on.
+    /// Allocates the unit: see [`Holders::allocate`]. The call's rest, which waits.
+    pub fn allocate(
+        &self,
+        name: &str,
+        caller: &Caller,
+        wait: Wait,
+        engine: &Arc<Engine>,
+    ) -> Later<()> {
+        let (holders, unit) = (Arc::clone(&self.holders), Arc::clone(&self.reservation));
+        let (name, caller, engine) = (name.to_owned(), *caller, Arc::clone(engine));
+        Box::new(move |interrupt| {
+            holders.allocate((&name, &unit), &caller, wait, (&engine, interrupt))
+        })
+    }
+
+    /// Gives the unit back.
     ///
     /// # Errors
-    /// `EBUSY` where another open file has more already.
-    pub fn share(&self, name: &str, share: Access) -> Result<(), Error> {
-        self.reservation.share(self.handle, share).map_err(|why| refused(name, why))
+    /// `EPERM` for what is not the session's.
+    pub fn deallocate(&self, name: &str, caller: &Caller) -> Result<(), Error> {
+        self.holders.deallocate((name, &self.reservation), caller)
+    }
+
+    /// Others may have no more than `share` from now on. Where another has more, it is waited a
+    /// moment for: it may have been closed, and we not told yet.
+    ///
+    /// # Errors
+    /// `EBUSY` where another open file has more; `EINTR`.
+    pub fn share(
+        &self,
+        name: &str,
+        share: Access,
+        engine: &Arc<Engine>,
+    ) -> Result<Answer<()>, Error> {
+        let (unit, handle) = (Arc::clone(&self.reservation), self.handle);
+        if unit.share(handle, share).is_ok() {
+            return Ok(Answer::Now(()));
+        }
+        let (name, engine) = (name.to_owned(), Arc::clone(engine));
+        Ok(Answer::Later(Box::new(move |interrupt| {
+            unit.share_soon(handle, share, (&engine, interrupt), RELEASE_NANOS)
+                .map_err(|why| why.map_or(Errno::EINTR.into(), |why| refused(&name, why)))
+        })))
     }
 
     /// The file was closed.
@@ -266,7 +305,7 @@ mod tests {
         let kernel = Caller { pid: 0, ..me };
         let (all, engine) = (Arc::new(Holders::default()), Engine::new(Time::Simulated));
         let unit = all.unit();
-        let claim = Claim::new(&unit, "st0", &kernel, flags::O_RDONLY).unwrap();
+        let claim = Claim::new(&all, ("st0", &unit), &kernel, flags::O_RDONLY).unwrap();
         if session(me.pid).is_none() {
             return; // run without a session of its own, nothing can be allocated
         }
@@ -277,10 +316,10 @@ mod tests {
         assert_eq!(late.errno, Errno::ETIMEDOUT);
         drop(claim);
         all.allocate(("st0", &unit), &me, Wait::Nanos(1), now).unwrap();
-        let refused = Claim::new(&unit, "st0", &kernel, flags::O_RDONLY).err().unwrap();
+        let refused = Claim::new(&all, ("st0", &unit), &kernel, flags::O_RDONLY).err().unwrap();
         assert_eq!(refused.errno, Errno::EBUSY);
         assert_eq!(all.deallocate(("st0", &unit), &kernel).unwrap_err().errno, Errno::EPERM);
         all.deallocate(("st0", &unit), &me).unwrap();
-        assert!(Claim::new(&unit, "st0", &kernel, flags::O_RDONLY).is_ok());
+        assert!(Claim::new(&all, ("st0", &unit), &kernel, flags::O_RDONLY).is_ok());
     }
 }

@@ -6,7 +6,9 @@
 use crate::disk::{Clearing, Disk, Opening, Window};
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Call, IoctlAnswer, IoctlCall};
+use crate::own;
 use crate::raw;
+use crate::scsi;
 use crate::sync::Arc;
 use devices::SECTOR_SIZE;
 
@@ -100,6 +102,10 @@ pub fn disk(
     ioctl: &IoctlCall<'_>,
 ) -> Result<Answer<IoctlAnswer>, Error> {
     let Opening { disk, window, .. } = open;
+    let last = || own::Last { failure: disk.unit.sense(), refused: disk.told() };
+    if let Some(answer) = own::obey(call, ioctl, (&disk.name, &open.claim), &disk.engine, last) {
+        return answer;
+    }
     match ioctl.cmd {
         BLKGETSIZE64 => Ok(Answer::Now((0, window.len.to_ne_bytes().to_vec()))),
         // The number says 4 bytes; 8 are meant.
@@ -108,6 +114,7 @@ pub fn disk(
         BLKBSZGET | BLKBSZGET_32 => Ok(Answer::Now((0, BLOCK_BYTES_INT.to_ne_bytes().to_vec()))),
         BLKBSZSET => set_block(ioctl),
         BLKROSET => protect(disk, call, ioctl),
+        cmd if scsi::is_ours(cmd) => scsi::obey(open, call, ioctl),
         BLKRASET | BLKFRASET => set_read_ahead(disk, ioctl),
         BLKDISCARD => clear(open, call, ioctl, Clearing::Discard),
         BLKZEROOUT => clear(open, call, ioctl, Clearing::Zero),

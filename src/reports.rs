@@ -4,6 +4,7 @@ use crate::cache::BLOCK_BYTES;
 use crate::disk::Disk;
 use crate::file::{Caller, Device, Report};
 use crate::kernel::{Kernel, kind_of};
+use crate::own::COMMANDS as OWN;
 use crate::sync::Arc;
 use devices::switch::Table;
 use devices::{DevId, Direction, Status, Waiting};
@@ -85,12 +86,14 @@ fn devtab(kernel: &Kernel) -> String {
 fn ioctls(kernel: &Kernel) -> String {
     let mut lines = std::collections::BTreeSet::new();
     for row in kernel.special.switch().units() {
+        let is_held = row.is_raw || kernel.special.reservation(&row.name).is_some();
+        let own = if is_held { OWN } else { &[] };
         let commands = match kernel.special.character(&row.name) {
-            Some(node) if row.table == Table::Character => node.unit.commands(),
-            _ => crate::ioctl::DISK_COMMANDS,
+            Some(node) if row.table == Table::Character => [node.unit.commands(), &[], own],
+            _ => [crate::ioctl::DISK_COMMANDS, crate::scsi::COMMANDS, own],
         };
-        lines
-            .extend(commands.iter().map(|(cmd, name)| format!("{} {cmd:#x} {name}\n", row.driver)));
+        let line = |(cmd, name): &(u32, &str)| format!("{} {cmd:#x} {name}\n", row.driver);
+        lines.extend(commands.into_iter().flatten().map(line));
     }
     lines.into_iter().collect()
 }

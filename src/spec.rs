@@ -126,7 +126,7 @@ impl Special {
 
     fn claim(&self, name: &str, caller: &Caller, flags: i32) -> Result<Claim, Error> {
         let found = self.reservation(name).ok_or_else(|| Error::plain(Errno::ENXIO))?;
-        Claim::new(found, name, caller, flags)
+        Claim::new(&self.holders, (name, found), caller, flags)
     }
 
     /// The switch.

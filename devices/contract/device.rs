@@ -100,6 +100,17 @@ pub struct Direction {
     pub nanos: u64,
 }
 
+/// What went wrong in one direction since power-on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mishaps {
+    /// Tries that were not the first of their request.
+    pub retries: u64,
+    /// Requests that a further try served.
+    pub recovered: u64,
+    /// Requests that failed.
+    pub failed: u64,
+}
+
 /// Counters of one block unit, in the sense of /proc/diskstats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -122,6 +133,10 @@ pub struct Counters {
     pub commands: u64,
     /// Failures that were tried again.
     pub retries: u64,
+    /// What went wrong with reads.
+    pub read_mishaps: Mishaps,
+    /// What went wrong with writes, and with zeroing.
+    pub write_mishaps: Mishaps,
 }
 
 /// How many requests took how long, from queueing to completion: element `n` counts those of at
@@ -349,6 +364,12 @@ pub trait CharDevice: Send + Sync {
 
     /// The call was answered, or its caller was called away.
     fn end(&self, _origin: &Origin) {}
+
+    /// Whether the call of that origin, not yet answered, is at work on the medium so that it
+    /// cannot be taken back: its caller must be told how it ends.
+    fn is_committed(&self, _origin: &Origin) -> bool {
+        false
+    }
 
     /// At most `buf.len()` bytes from byte `at`; `Ok(0)` is end of file. Where offsets mean
     /// nothing, `at` is 0 for a new system call and more for the further parts of a long one.

@@ -19,7 +19,8 @@ mod wait;
 
 pub use device::{
     BlockDevice, CharDevice, Counters, Direction, Geometry, Histogram, Ioctl, Latencies,
-    LoggedError, Opening, PropertyError, Protect, Ready, State, Status, UnitCommand, Waiting,
+    LoggedError, Mishaps, Opening, PropertyError, Protect, Ready, State, Status, UnitCommand,
+    Waiting,
 };
 pub use driver::{AttachError, Attached, Driver, Key, Kind, UnitConfig, Value};
 pub use error::{Failure, IoError, Sense};

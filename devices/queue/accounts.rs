@@ -44,6 +44,18 @@ impl Accounts {
         self.counters.retries += 1;
     }
 
+    /// A request that had been tried `tries` times in vain is over.
+    pub(super) fn settled(&mut self, op: Op, tries: u32, is_good: bool) {
+        let mishaps = match op {
+            Op::Read => &mut self.counters.read_mishaps,
+            Op::Write | Op::Zero => &mut self.counters.write_mishaps,
+            Op::Discard | Op::Flush => return,
+        };
+        mishaps.retries += u64::from(tries);
+        mishaps.recovered += u64::from(is_good && tries > 0);
+        mishaps.failed += u64::from(!is_good);
+    }
+
     /// `sectors` were transferred.
     pub(super) fn transferred(&mut self, op: Op, sectors: u64) {
         self.direction(op).sectors += sectors;
@@ -107,7 +119,7 @@ impl Accounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{Origin, Sector};
+    use crate::contract::{Mishaps, Origin, Sector};
 
     #[test]
     fn busy_and_weighted_time_are_summed_over_what_is_in_flight() {
@@ -117,6 +129,18 @@ mod tests {
         accounts.gave_up(2, SimTime(130));
         let counters = accounts.counters(SimTime(500));
         assert_eq!((counters.busy_nanos, counters.queue_nanos), (30, 10 + 2 * 20));
+    }
+
+    #[test]
+    fn mishaps_are_counted_by_direction_and_end() {
+        let mut accounts = Accounts::default();
+        accounts.settled(Op::Read, 0, true);
+        accounts.settled(Op::Read, 2, true);
+        accounts.settled(Op::Write, 5, false);
+        accounts.settled(Op::Flush, 1, false);
+        let counters = accounts.counters(SimTime(0));
+        assert_eq!(counters.read_mishaps, Mishaps { retries: 2, recovered: 1, failed: 0 });
+        assert_eq!(counters.write_mishaps, Mishaps { retries: 5, recovered: 0, failed: 1 });
     }
 
     #[test]

@@ -419,6 +419,7 @@ impl Service {
         self.accounts.completed(op, jobs.iter().map(|job| &job.request), now);
         for job in jobs.drain(..) {
             let (name, request) = (&self.name, job.request);
+            self.accounts.settled(request.op, job.tries, fate.is_ok());
             match fate {
                 Ok(()) => {
                     let id = request.origin.id;

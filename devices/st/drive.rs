@@ -170,6 +170,18 @@ impl Drive {
         self.waits().ring();
     }
 
+    /// Whether the call under way is of `origin`, and puts something on the tape.
+    pub(super) fn is_writing(&self, origin: &Origin) -> bool {
+        let desk = self.desk.lock();
+        let Work::Busy { call, is_orphan: false, .. } = &desk.work else { return false };
+        let is_writing = match call {
+            Call::Write { .. } => true,
+            Call::Operate(op, _) => matches!(op, MtOp::Weof | MtOp::Weofi),
+            _ => false,
+        };
+        is_writing && desk.turn == Some(*origin)
+    }
+
     /// Makes a call, or goes on with it. `make` gets the tape ready where the call is new; the
     /// program runs; `hand_out` gets what it answered.
     pub(super) fn call<F, R>(

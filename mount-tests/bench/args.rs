@@ -1,5 +1,6 @@
 //! The command line of the bench, and what follows from it.
 
+use crate::tape::TAPE_WORKS;
 use crate::works::{Place, WORKS};
 use std::path::PathBuf;
 
@@ -90,8 +91,9 @@ pub const SCALE_WORKS: [(&str, &str); 2] = [
 ];
 
 fn work_name(typed: &str) -> Result<String, String> {
-    let names = WORKS.iter().map(|work| work.name).chain(SCALE_WORKS.map(|(name, _)| name));
-    let names = names.collect::<Vec<_>>();
+    let fio = WORKS.iter().map(|work| work.name);
+    let others = SCALE_WORKS.map(|(name, _)| name).into_iter().chain(TAPE_WORKS.map(|work| work.0));
+    let names = fio.chain(others).collect::<Vec<_>>();
     match names.contains(&typed) {
         true => Ok(typed.to_owned()),
         false => Err(format!("no such work; there are {}", names.join(", "))),

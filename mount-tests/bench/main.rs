@@ -17,6 +17,7 @@ mod report;
 mod scale;
 mod stand;
 mod stats;
+mod tape;
 mod targets;
 mod works;
 
@@ -94,6 +95,11 @@ fn list() -> String {
     }
     for (name, title) in SCALE_WORKS {
         text += &format!("{name:<16} {title}\n");
+    }
+    for (name, title, least) in tape::TAPE_WORKS {
+        let bound = works::Bound::AtLeast(least);
+        text += &format!("{name:<16} {title}\n{:17}rate {bound} beside ", "");
+        text += &format!("{}, same and free\n", works::FLOOR);
     }
     text
 }
@@ -178,6 +184,9 @@ fn raise(works: &[Work], args: &Args, setup: &Setup, field: &mut Field) -> Resul
     if args.wants("flush-growth", false) {
         field.start(SPINDLE, setup)?;
     }
+    if tape::TAPE_WORKS.iter().any(|(name, ..)| args.wants(name, false)) {
+        field.start(works::FLOOR, setup)?;
+    }
     Ok(())
 }
 
@@ -194,6 +203,7 @@ fn scale_works(
     if args.wants("memory", false) {
         promises.push(scale::memory(setup, args, cores)?);
     }
+    promises.extend(tape::works(setup, args, cores, field.target(works::FLOOR))?);
     Ok(())
 }
 
