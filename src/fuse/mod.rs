@@ -21,6 +21,7 @@ mod argument;
 mod attr;
 mod closing;
 mod io;
+mod lobby;
 mod names;
 pub mod os;
 pub mod park;
@@ -40,6 +41,7 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
+use lobby::Lobby;
 use park::Park;
 use scatter::Wire;
 use std::ffi::OsStr;
@@ -81,6 +83,7 @@ pub struct Door {
     files: Arc<OpenFiles>,
     workers: Workers,
     park: Park,
+    lobby: Lobby,
     about: About,
     /// Files being closed: see [`closing`].
     closing: Arc<Closing>,
@@ -100,8 +103,8 @@ impl Door {
         let called_away = workers.clone();
         let park = Park::new(move || called_away.refuse_called_away());
         let (closing, is_closing) = (Arc::default(), Arc::default());
-        let (wire, hold) = (Wire::default(), Mutex::new(None));
-        Door { vfs, files, workers, park, about, closing, is_closing, wire, hold }
+        let (wire, hold, lobby) = (Wire::default(), Mutex::new(None), Lobby::default());
+        Door { vfs, files, workers, park, lobby, about, closing, is_closing, wire, hold }
     }
 }
 
@@ -375,10 +378,10 @@ impl Filesystem for Door {
 
     #[rustfmt::skip]
     fn poll(
-        &self, req: &Request, _node: INodeNo, fh: FileHandle, _notifier: PollNotifier,
-        _events: PollEvents, _flags: PollFlags, reply: ReplyPoll,
+        &self, req: &Request, _node: INodeNo, fh: FileHandle, notifier: PollNotifier,
+        events: PollEvents, flags: PollFlags, reply: ReplyPoll,
     ) {
-        self.on_poll(req, fh, reply);
+        self.on_poll(req, fh, notifier, (events, flags), reply);
     }
 
     #[rustfmt::skip]
