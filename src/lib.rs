@@ -24,12 +24,14 @@ pub mod lpr;
 pub mod partition;
 pub mod raw;
 pub mod reports;
+pub mod serial;
 pub mod slot;
 pub mod spec;
 pub mod spool;
 pub mod sync;
 #[cfg(test)]
 mod tidy;
+pub mod tty;
 pub mod verbs;
 pub mod vfs;
 pub mod words;

@@ -33,6 +33,7 @@ pub fn all(kernel: &Arc<Kernel>) -> Vec<Report> {
         ("perf", perf),
         ("probe", probe),
         ("queues", queues),
+        ("serial", crate::serial::report),
         ("status", status),
         ("trace", |kernel| kernel.machine.trace.text()),
         ("version", version),
