@@ -32,10 +32,14 @@ mod queues;
 mod reports;
 /// Reservation: a unit for one session, waited for in order, freed when its holder is gone.
 mod reserve;
+/// Serial lines: line discipline, device commands, real tools across the null-modem cable.
+mod serial;
 /// The print spool: jobs, queues, printers, commands.
 mod spool;
 /// Tapes: records, files, ends, and the programs that have used them for fifty years.
 mod tape;
+/// Waiting: blocked calls by the hundred, what ends them, who polls, who would not wait.
+mod waiting;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -88,8 +92,10 @@ fn main() {
         ("queues", queues::CHECKS),
         ("reports", reports::CHECKS),
         ("reserve", reserve::CHECKS),
+        ("serial", serial::CHECKS),
         ("spool", spool::CHECKS),
         ("tape", tape::CHECKS),
+        ("waiting", waiting::CHECKS),
     ];
     let trials = rooms
         .iter()
