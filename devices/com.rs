@@ -234,6 +234,7 @@ impl ComPort {
                 IIR_NONE => break,
                 IIR_EMPTY => is_news |= self.refill(&mut rings),
                 IIR_MODEM => {
+                    self.take(&mut rings); // a few may wait in the FIFO, and came before this
                     self.look_at_modem(&mut rings);
                     is_news = true;
                 }

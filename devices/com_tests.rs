@@ -190,3 +190,14 @@ fn a_port_without_a_chip_is_absent() {
     assert_eq!(report.probes[0].to_string(), "ttyS0 ttyS absent");
     assert!(machine.ports.list().is_empty());
 }
+
+#[test]
+fn what_came_before_the_carrier_was_lost_is_there_before_that_is_told() {
+    let pair = pair(true);
+    pair.ports[0].send(b"last words"); // too few for the FIFO to tell of
+    pair.ports[0].close(true);
+    while pair.ports[1].signals().dcd {
+        assert!(pair.machine.engine.skip_to_next());
+    }
+    assert_eq!(pair.heard(1), b"last words");
+}

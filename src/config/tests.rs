@@ -56,7 +56,7 @@ const DRIVERS: &[&'static dyn Driver] = &[
     &TestDriver("hd", "disk", DISK, Some(3)),
     &TestDriver("fd", "disk", DISK, Some(2)),
     &TestDriver("rsd", "disk", DISK, None),
-    &TestDriver("ttyS", "serial", SERIAL, None),
+    &TestDriver("com", "serial", SERIAL, None),
     &TestDriver("st", "tape", DISK, None),
     &TestDriver("lp", "printer", &[], None),
 ];
@@ -325,7 +325,7 @@ fn disks_are_added_and_replaced_from_the_command_line() {
     assert_eq!((sd7.text("image"), sd7.number("size")), (Some(image), Some(8192)));
     assert!(!sd7.flag("read_only") && unit(&config, "sd0").flag("read_only"));
     assert_eq!(unit(&config, "sd0").number("size"), Some(8192));
-    assert_eq!(config.units.len(), 9);
+    assert_eq!(config.units.len(), 11);
 }
 
 #[test]
