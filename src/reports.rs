@@ -87,6 +87,7 @@ fn ioctls(kernel: &Kernel) -> String {
     let mut lines = std::collections::BTreeSet::new();
     for row in kernel.special.switch().units() {
         let commands = match kernel.special.character(&row.name) {
+            Some(node) if node.unit.serial().is_some() => crate::tty::COMMANDS,
             Some(node) if row.table == Table::Character => node.unit.commands(),
             _ => crate::ioctl::DISK_COMMANDS,
         };

@@ -62,7 +62,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("block_tests", "cache disk error file ioctl spec sync"),
     ("kernel", "cache config disk error file spec sync vfs"),
     ("serial", "ctl error file kernel sync tty words verbs"),
-    ("reports", "cache disk error file ioctl kernel serial spec sync vfs words"),
+    ("reports", "cache disk error file ioctl kernel serial spec sync tty vfs words"),
     (
         "verbs",
         "cache character config ctl disk error file holders kernel serial spec sync vfs words",

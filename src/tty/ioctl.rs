@@ -8,41 +8,52 @@ use crate::file::{Answer, Blocked, Call, IoctlAnswer, IoctlCall, Turn};
 use crate::sync::Arc;
 use devices::Clock;
 
+macro_rules! commands {
+    ($($name:ident = $number:literal;)*) => {
+        $(const $name: u32 = $number;)*
+
+        /// The commands of a terminal: number and name, for `proc/ioctls`.
+        pub const COMMANDS: &[(u32, &str)] = &[$(($name, stringify!($name)),)*];
+    };
+}
+
 // asm-generic/ioctls.h
-const TCGETS: u32 = 0x5401;
-const TCSETS: u32 = 0x5402;
-const TCSETSW: u32 = 0x5403;
-const TCSETSF: u32 = 0x5404;
-const TCSBRK: u32 = 0x5409;
-const TCXONC: u32 = 0x540a;
-const TCFLSH: u32 = 0x540b;
-const TIOCEXCL: u32 = 0x540c;
-const TIOCNXCL: u32 = 0x540d;
-const TIOCOUTQ: u32 = 0x5411;
-const TIOCGWINSZ: u32 = 0x5413;
-const TIOCSWINSZ: u32 = 0x5414;
-const TIOCMGET: u32 = 0x5415;
-const TIOCMBIS: u32 = 0x5416;
-const TIOCMBIC: u32 = 0x5417;
-const TIOCMSET: u32 = 0x5418;
-const TIOCGSOFTCAR: u32 = 0x5419;
-const TIOCSSOFTCAR: u32 = 0x541a;
-/// Also `FIONREAD`, which the host answers for a regular file before it reaches us.
-const TIOCINQ: u32 = 0x541b;
-const TIOCGSERIAL: u32 = 0x541e;
-const TIOCSETD: u32 = 0x5423;
-const TIOCGETD: u32 = 0x5424;
-const TCSBRKP: u32 = 0x5425;
-const TIOCSBRK: u32 = 0x5427;
-const TIOCCBRK: u32 = 0x5428;
-const TIOCVHANGUP: u32 = 0x5437;
-const TIOCMIWAIT: u32 = 0x545c;
-const TIOCGICOUNT: u32 = 0x545d;
-const TIOCGEXCL: u32 = 0x8004_5440;
-const TCGETS2: u32 = 0x802c_542a;
-const TCSETS2: u32 = 0x402c_542b;
-const TCSETSW2: u32 = 0x402c_542c;
-const TCSETSF2: u32 = 0x402c_542d;
+commands! {
+    TCGETS = 0x5401;
+    TCSETS = 0x5402;
+    TCSETSW = 0x5403;
+    TCSETSF = 0x5404;
+    TCSBRK = 0x5409;
+    TCXONC = 0x540a;
+    TCFLSH = 0x540b;
+    TIOCEXCL = 0x540c;
+    TIOCNXCL = 0x540d;
+    TIOCOUTQ = 0x5411;
+    TIOCGWINSZ = 0x5413;
+    TIOCSWINSZ = 0x5414;
+    TIOCMGET = 0x5415;
+    TIOCMBIS = 0x5416;
+    TIOCMBIC = 0x5417;
+    TIOCMSET = 0x5418;
+    TIOCGSOFTCAR = 0x5419;
+    TIOCSSOFTCAR = 0x541a;
+    // Also `FIONREAD`, which the host answers for a regular file before it reaches us.
+    TIOCINQ = 0x541b;
+    TIOCGSERIAL = 0x541e;
+    TIOCSETD = 0x5423;
+    TIOCGETD = 0x5424;
+    TCSBRKP = 0x5425;
+    TIOCSBRK = 0x5427;
+    TIOCCBRK = 0x5428;
+    TIOCVHANGUP = 0x5437;
+    TIOCMIWAIT = 0x545c;
+    TIOCGICOUNT = 0x545d;
+    TIOCGEXCL = 0x8004_5440;
+    TCGETS2 = 0x802c_542a;
+    TCSETS2 = 0x402c_542b;
+    TCSETSW2 = 0x402c_542c;
+    TCSETSF2 = 0x402c_542d;
+}
 
 // The modem lines of TIOCMGET.
 const TIOCM_DTR: u32 = 0x002;

@@ -17,6 +17,7 @@ mod ioctl;
 pub mod termios;
 
 pub use file::TtyFile;
+pub use ioctl::COMMANDS;
 
 use crate::error::{Errno, Error};
 use crate::holders::Claim;
