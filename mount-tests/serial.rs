@@ -20,6 +20,8 @@ pub const CHECKS: &[Check] = &[
     check("wrong_peers_are_refused", &[], wrong_peers),
     check("sz_and_rz_across_the_cable", &["sz", "rz", "stty"], zmodem),
     check("socat_on_both_ends", &["socat"], socat),
+    check("picocom_talks_to_the_other_end", &["picocom", "script"], picocom),
+    check("minicom_talks_to_the_other_end", &["minicom", "script"], minicom),
     check("pyserial_on_both_ends", &["/usr/bin/python3"], pyserial),
 ];
 
@@ -386,6 +388,35 @@ fn socat() {
           timeout 20 socat -u OPEN:$T/sent $M/dev/ttyS0,rawer,b115200
           for i in $(seq 400); do [ $(stat -c %s $T/out) = 20000 ] && break; sleep 0.02; done
           kill $job 2>/dev/null || true; cmp $T/sent $T/out");
+}
+
+/// Terminal programs want a terminal of their own: script(1) is one.
+fn picocom() {
+    let h = House::new();
+    h.sh(RAW);
+    h.sh("( until grep -q 'ttyS0 .*57600.*open=1' $M/proc/serial; do :; done
+            printf 'to the line'; for i in $(seq 200); do
+                grep -q 'there to you' $T/said && break; sleep 0.02; done
+            printf '\\001\\030' ) |
+          timeout 20 script -qefc \"picocom -b 57600 $M/dev/ttyS0\" /dev/null > $T/said & job=$!
+          stty -F $M/dev/ttyS1 57600; head -c 11 $M/dev/ttyS1 > $T/heard
+          printf 'from there to you' > $M/dev/ttyS1; wait $job
+          [ \"$(cat $T/heard)\" = 'to the line' ]; grep -q 'from there to you' $T/said
+          grep -q 'ttyS0 .*115200.*open=0' $M/proc/serial"); // as it was before
+}
+
+fn minicom() {
+    let h = House::new();
+    h.sh(RAW);
+    h.sh("export HOME=$T TERM=vt100
+          ( until grep -q 'ttyS0 .*57600.*open=1' $M/proc/serial; do :; done
+            sleep 0.3; printf 'to the line'; for i in $(seq 200); do
+                grep -q 'there to you' $T/said && break; sleep 0.02; done
+            printf '\\001q'; sleep 0.3; printf '\\r' ) |
+          timeout 20 script -qefc \"minicom -o -b 57600 -D $M/dev/ttyS0\" /dev/null > $T/said & job=$!
+          stty -F $M/dev/ttyS1 57600; head -c 11 $M/dev/ttyS1 > $T/heard
+          printf 'from there to you' > $M/dev/ttyS1; wait $job
+          [ \"$(cat $T/heard)\" = 'to the line' ]; grep -q 'from there to you' $T/said");
 }
 
 fn pyserial() {
