@@ -14,6 +14,8 @@ mod block;
 mod cache;
 /// Crashes: the daemon is killed at random moments, and nothing that was promised is lost.
 mod crash;
+/// `spindle devctl`: a node's own commands by name, and what it says of itself.
+mod devctl;
 /// The network door of the spool.
 mod door;
 /// A machine of one's own for one check.
@@ -84,6 +86,7 @@ fn main() {
         ("block", block::CHECKS),
         ("cache", cache::CHECKS),
         ("crash", crash::CHECKS),
+        ("devctl", devctl::CHECKS),
         ("door", door::CHECKS),
         ("input", input::CHECKS),
         ("ioctl", ioctl::CHECKS),

@@ -413,7 +413,8 @@ fn minicom() {
             sleep 0.3; printf 'to the line'; for i in $(seq 200); do
                 grep -q 'there to you' $T/said && break; sleep 0.02; done
             printf '\\001q'; sleep 0.3; printf '\\r' ) |
-          timeout 20 script -qefc \"minicom -o -b 57600 -D $M/dev/ttyS0\" /dev/null > $T/said & job=$!
+          timeout 20 script -qefc \"minicom -o -b 57600 -D $M/dev/ttyS0\" /dev/null > $T/said &
+          job=$!
           stty -F $M/dev/ttyS1 57600; head -c 11 $M/dev/ttyS1 > $T/heard
           printf 'from there to you' > $M/dev/ttyS1; wait $job
           [ \"$(cat $T/heard)\" = 'to the line' ]; grep -q 'from there to you' $T/said");

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod ctl;
 pub mod daemon;
+pub mod devctl;
 pub mod disk;
 pub mod doctor;
 pub mod error;

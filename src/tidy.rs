@@ -19,14 +19,15 @@ struct Source {
 /// Words that may appear only in some files. A place that ends in `/` is a folder.
 const CONFINED: &[(&str, &[&str])] = &[
     ("fuser", &["src/fuse/"]),
-    ("libc", &["src/error.rs", "src/ioctl.rs", "src/fuse/", "src/run/"]),
+    ("libc", &["src/error.rs", "src/ioctl.rs", "src/fuse/", "src/run/", "src/devctl"]),
     ("lru", &["src/cache/shard.rs"]),
     ("parking_lot", &["src/sync.rs", "devices/sync.rs"]),
     ("env_logger", &["src/main.rs"]),
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: &[&str] = &["src/error.rs", "src/ioctl.rs", "src/fuse/", "src/run/"];
+const UNSAFE: &[&str] =
+    &["src/error.rs", "src/ioctl.rs", "src/fuse/", "src/run/", "src/devctl/call.rs"];
 
 /// Who may print.
 const PRINTERS: &[&str] = &["src/main.rs", "src/cli.rs", "src/commands.rs"];
@@ -40,10 +41,11 @@ const ARROWS: &[(&str, &str)] = &[
     ("file", "error lent sync"),
     ("ctl", "error file sync words"),
     ("config", "words"),
-    ("cli", "config lpr words"),
+    ("devctl", "client words"),
+    ("cli", "config devctl lpr words"),
     ("lpr", "spool words"),
     ("client", "words"),
-    ("commands", "cli client config daemon doctor error fuse lpr words"),
+    ("commands", "cli client config daemon devctl doctor error fuse lpr words"),
     ("doctor", "words"),
     ("cache", "error lent sync"),
     ("partition", "error sync"),
