@@ -5,7 +5,7 @@
 use crate::contract::{AttachError, Driver, UnitConfig, Value};
 use crate::machine::Machine;
 use crate::switch::Switch;
-use crate::{chip, fd, hd, lp, mem, ram, sd, st};
+use crate::{chip, com, fd, hd, lp, mem, ram, sd, st};
 
 type Install = fn(&Machine, &UnitConfig) -> Result<(), AttachError>;
 
@@ -45,6 +45,7 @@ pub static DRIVERS: &[Row] = &[
     over(chip::install_disk, [0x4000, 32, 32], &sd::Sd),
     over(chip::install_tape, [0x6000, 64, 64], &st::St),
     over(chip::install_printer, [0x7800, 160, 160], &lp::Lp),
+    over(chip::install_uart, [0x3f8, 4, 0], &com::Com),
 ];
 
 /// Every driver.

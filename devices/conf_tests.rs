@@ -104,6 +104,7 @@ fn drivers_are_listed_by_table_and_major() {
             (Character, 1, "mem"),
             (Character, 2, "fd"),
             (Character, 3, "hd"),
+            (Character, 4, "ttyS"),
             (Character, 6, "spool"),
             (Character, 8, "sd"),
             (Character, 9, "st"),
@@ -166,7 +167,7 @@ fn conflicts_are_refused_in_words_and_leave_nothing_claimed() {
         "sd6: no port 65536: the last is 65535",
         "sd7: spares = 513: must be from 0 to 512",
         "sd0: there is a unit 0 of driver sd already",
-        "xy0: no driver xy (there are mem, spool, ram, fd, hd, sd, st, lp)",
+        "xy0: no driver xy (there are mem, spool, ram, fd, hd, sd, st, lp, ttyS)",
     ];
     assert_eq!(refusals, words);
     assert_eq!(machine.ports.list().len(), 1);

@@ -22,6 +22,7 @@
 
 pub mod bus;
 pub mod chip;
+pub mod com;
 pub mod conf;
 pub mod contract;
 pub mod controller;
@@ -41,6 +42,7 @@ pub mod queue;
 pub mod ram;
 pub mod reserve;
 pub mod sd;
+pub mod serial_manual;
 pub mod st;
 pub mod switch;
 pub mod sync;

@@ -1,6 +1,6 @@
 //! The machine that drivers are attached to: clock and engine, buses, where media are kept.
 
-use crate::bus::{DmaBus, IrqBus, PortBus};
+use crate::bus::{Cables, DmaBus, IrqBus, PortBus};
 use crate::engine::Engine;
 use crate::fault::Faults;
 use crate::sync::Arc;
@@ -22,6 +22,8 @@ pub struct Machine {
     pub irqs: Arc<IrqBus>,
     /// The memory that chips can reach.
     pub dma: Arc<DmaBus>,
+    /// The serial cables.
+    pub cables: Arc<Cables>,
     /// What goes wrong on purpose.
     pub faults: Arc<Faults>,
     /// What each layer did.
@@ -33,8 +35,8 @@ impl Machine {
     #[must_use]
     pub fn new(engine: Arc<Engine>, state_dir: Option<PathBuf>, seed: u64) -> Machine {
         let (ports, irqs) = (Arc::default(), Arc::default());
-        let (dma, faults) = (Arc::default(), Arc::default());
+        let (dma, cables, faults) = (Arc::default(), Arc::default(), Arc::default());
         let trace = Trace::new(Arc::clone(&engine));
-        Machine { engine, state_dir, seed, ports, irqs, dma, faults, trace }
+        Machine { engine, state_dir, seed, ports, irqs, dma, cables, faults, trace }
     }
 }

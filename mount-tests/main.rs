@@ -14,6 +14,8 @@ mod block;
 mod cache;
 /// Crashes: the daemon is killed at random moments, and nothing that was promised is lost.
 mod crash;
+/// `spindle devctl`: a node's own commands by name, and what it says of itself.
+mod devctl;
 /// The network door of the spool.
 mod door;
 /// Disks that the host serves in part: its page cache, or the image itself.
@@ -36,12 +38,16 @@ mod reports;
 mod reserve;
 /// SCSI commands: what sg3-utils asks of a disk, and what a program hears that asks for itself.
 mod scsi;
+/// Serial lines: line discipline, device commands, real tools across the null-modem cable.
+mod serial;
 /// The print spool: jobs, queues, printers, commands.
 mod spool;
 /// The print spool when its daemon is killed.
 mod spool_kill;
 /// Tapes: records, files, ends, and the programs that have used them for fifty years.
 mod tape;
+/// Waiting: blocked calls by the hundred, what ends them, who polls, who would not wait.
+mod waiting;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -86,6 +92,7 @@ fn main() {
         ("block", block::CHECKS),
         ("cache", cache::CHECKS),
         ("crash", crash::CHECKS),
+        ("devctl", devctl::CHECKS),
         ("door", door::CHECKS),
         ("host", host::CHECKS),
         ("input", input::CHECKS),
@@ -96,9 +103,11 @@ fn main() {
         ("reports", reports::CHECKS),
         ("reserve", reserve::CHECKS),
         ("scsi", scsi::CHECKS),
+        ("serial", serial::CHECKS),
         ("spool", spool::CHECKS),
         ("spool_kill", spool_kill::CHECKS),
         ("tape", tape::CHECKS),
+        ("waiting", waiting::CHECKS),
     ];
     let trials = rooms
         .iter()

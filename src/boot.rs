@@ -196,6 +196,7 @@ fn install_nodes(kernel: &Arc<Kernel>) -> Result<(), Error> {
         let mode = match &*row.name {
             _ if row.is_raw || row.table == Table::Block || class != Some("memory") => DISK_MODE,
             "port" => 0o600, // the machine's ports are its owner's
+            _ if row.driver == "ttyS" => DISK_MODE,
             _ => 0o666,
         };
         kernel.vfs.install_node(&row.name, device, mode, uid, gid)?;

@@ -1,6 +1,6 @@
 //! Open character nodes: straight to the driver, which never waits; here its callers do.
 //!
-//! 1. What would wait is tried again when the driver rings.
+//! 1. What would wait is tried again when the driver rings, with no thread held meanwhile.
 //! 2. All tries of one call are framed by `begin` and one `end`, also when it is given up.
 //! 3. With `O_NONBLOCK` there is one try, and EAGAIN; but a unit that takes its time (a tape) is
 //!    waited for all the same, as st(4) does: half a record cannot be taken back.
@@ -8,12 +8,16 @@
 //!    answered as it ended: EINTR means that nothing was written.
 
 use crate::error::{Errno, Error, flags};
-use crate::file::{Answer, Call, FileOps, IoctlAnswer, IoctlCall, Later, Nature, Seek, SyncKind};
+use crate::file::{
+    Answer, Blocked, Call, FileOps, IoctlAnswer, IoctlCall, Later, Nature, Seek, SyncKind, Turn,
+};
 use crate::holders::Claim;
 use crate::own;
 use crate::sync::{Arc, Mutex};
 use devices::engine::Engine;
-use devices::{CharDevice, DevId, Interrupt, IoError, Ioctl, Opening, Origin, UnitCommand};
+use devices::{
+    CharDevice, DevId, Interrupt, IoError, Ioctl, Opening, Origin, UnitCommand, WaitQueue,
+};
 use std::collections::BTreeMap;
 
 /// `POLLIN | POLLRDNORM`.
@@ -81,18 +85,20 @@ impl Drop for Frame {
 }
 
 impl Frame {
-    /// One try, or several while there is work that takes no time. `None`: it would wait.
+    /// One try, or several while there is work that takes no time. `Err`: it would wait, and the
+    /// generation that the unit's queue had before the last try.
     fn attempt<T>(
         &self,
         engine: &Engine,
         mut attempt: impl FnMut(&dyn CharDevice) -> Result<T, IoError>,
-    ) -> Option<Result<T, IoError>> {
+    ) -> Result<Result<T, IoError>, u64> {
         loop {
+            let seen = self.unit.waits().map_or(0, |queue| queue.generation());
             match self.unit.begin(&self.origin).and_then(|()| attempt(&*self.unit)) {
                 // A unit without a timing model is served by whoever cranks.
                 Err(IoError::WouldBlock) if engine.crank() => {}
-                Err(IoError::WouldBlock) => return None,
-                settled => return Some(settled),
+                Err(IoError::WouldBlock) => return Err(seen),
+                settled => return Ok(settled),
             }
         }
     }
@@ -125,25 +131,20 @@ impl CharFile {
     }
 
     /// Further tries, whenever the unit rings.
-    fn blocked<T: Send + 'static>(
+    fn blocked<T>(
         &self,
-        frame: Frame,
+        (frame, seen): (Frame, u64),
         mut attempt: impl FnMut(&dyn CharDevice) -> Result<T, IoError> + Send + 'static,
-    ) -> Result<Later<T>, Error> {
+    ) -> Result<Blocked<T>, Error> {
         let queue = self.node.unit.waits().ok_or_else(|| Error::plain(Errno::EAGAIN))?;
         let (engine, node) = (Arc::clone(&self.engine), self.node.clone());
-        Ok(Box::new(move |interrupt: &Interrupt| {
-            let mut settled = None;
-            let waited = engine.wait(&queue, Some(interrupt), || {
-                settled = frame.attempt(&engine, &mut attempt);
-                settled.is_some()
-            });
-            drop(frame); // over, before its caller hears of it
-            match settled {
-                Some(result) if waited.is_ok() => result.map_err(|error| node.told(error)),
-                _ => Err(Error::plain(Errno::EINTR)),
-            }
-        }))
+        let mut frame = Some(frame);
+        let retry = Box::new(move |_: Turn| {
+            let result = frame.as_ref()?.attempt(&engine, &mut attempt).ok()?;
+            frame = None; // over, before its caller hears of it
+            Some(result.map_err(|error| node.told(error)))
+        });
+        Ok(Blocked { queue, seen, retry })
     }
 
     /// Further tries of a call of a unit that takes its time: called away, it is waited for while
@@ -159,7 +160,7 @@ impl CharFile {
         Ok(Box::new(move |interrupt: &Interrupt| {
             let mut settled = None;
             let mut is_over = || {
-                settled = settled.take().or_else(|| frame.attempt(&engine, &mut attempt));
+                settled = settled.take().or_else(|| frame.attempt(&engine, &mut attempt).ok());
                 settled.is_some()
             };
             let called_away = engine.wait(&queue, Some(interrupt), &mut is_over).is_err();
@@ -192,11 +193,11 @@ impl CharFile {
     ) -> Result<Answer<T>, Error> {
         let frame = self.frame(call);
         match frame.attempt(&self.engine, &mut attempt) {
-            Some(result) => result.map(Answer::Now).map_err(|error| self.node.told(error)),
-            None if self.node.unit.takes_its_time() => {
+            Ok(result) => result.map(Answer::Now).map_err(|error| self.node.told(error)),
+            Err(_) if self.node.unit.takes_its_time() => {
                 self.unhurried(frame, attempt).map(Answer::Later)
             }
-            None => self.blocked(frame, attempt).map(Answer::Later),
+            Err(seen) => self.blocked((frame, seen), attempt).map(Answer::Blocked),
         }
     }
 }
@@ -219,16 +220,16 @@ impl FileOps for CharFile {
     ) -> Result<Answer<usize, Vec<u8>>, Error> {
         let (frame, len) = (self.frame(call), buf.len());
         match frame.attempt(&self.engine, |unit| unit.read_into(at, buf)) {
-            Some(result) => result.map(Answer::Now).map_err(|error| self.node.told(error)),
-            None if self.gives_up(call) => Err(Error::plain(Errno::EAGAIN)),
-            None => {
+            Ok(result) => result.map(Answer::Now).map_err(|error| self.node.told(error)),
+            Err(_) if self.gives_up(call) => Err(Error::plain(Errno::EAGAIN)),
+            Err(seen) => {
                 let attempt = move |unit: &dyn CharDevice| {
                     let mut memory = vec![0; len];
                     let got = unit.read_into(at, &mut memory)?;
                     memory.truncate(got);
                     Ok(memory)
                 };
-                self.blocked(frame, attempt).map(Answer::Later)
+                self.blocked((frame, seen), attempt).map(Answer::Blocked)
             }
         }
     }
@@ -236,15 +237,15 @@ impl FileOps for CharFile {
     fn write(&self, call: &Call, at: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
         let frame = self.frame(call);
         match frame.attempt(&self.engine, |unit| unit.write(at, data)) {
-            Some(result) => result.map(Answer::Now).map_err(|error| self.node.told(error)),
-            None if self.gives_up(call) => Err(Error::plain(Errno::EAGAIN)),
-            None => {
+            Ok(result) => result.map(Answer::Now).map_err(|error| self.node.told(error)),
+            Err(_) if self.gives_up(call) => Err(Error::plain(Errno::EAGAIN)),
+            Err(seen) => {
                 let data = data.to_vec();
                 let attempt = move |unit: &dyn CharDevice| unit.write(at, &data);
                 if self.node.unit.takes_its_time() {
                     return self.unhurried(frame, attempt).map(Answer::Later);
                 }
-                self.blocked(frame, attempt).map(Answer::Later)
+                self.blocked((frame, seen), attempt).map(Answer::Blocked)
             }
         }
     }
@@ -289,6 +290,10 @@ impl FileOps for CharFile {
         Err(Error::plain(Errno::ESPIPE))
     }
 
+    fn poll_queues(&self) -> Vec<Arc<WaitQueue>> {
+        self.node.unit.waits().into_iter().collect()
+    }
+
     fn poll(&self, _call: &Call) -> u32 {
         if self.node.unit.takes_its_time() {
             return POLL_READ | POLL_WRITE; // it is begun at once
@@ -307,8 +312,8 @@ impl FileOps for CharFile {
 mod tests {
     use super::*;
     use crate::file::Caller;
-    use devices::WaitQueue;
     use devices::engine::Time;
+    use devices::{Interrupt, Ready};
 
     /// Bytes that come when they come.
     #[derive(Default)]
@@ -349,6 +354,11 @@ mod tests {
             self.is_tape
         }
 
+        fn poll(&self) -> Ready {
+            let readable = !self.store.lock().is_empty();
+            Ready { readable, writable: false, hung_up: false }
+        }
+
         fn waits(&self) -> Option<Arc<WaitQueue>> {
             Some(Arc::clone(&self.queue))
         }
@@ -367,14 +377,16 @@ mod tests {
     fn a_blocked_read_is_tried_again_and_its_frame_ends_once() {
         let unit = Arc::new(Slow::default());
         let (file, call) = open(&unit, 0);
-        let Ok(Answer::Later(rest)) = file.read(&call, 0, &mut vec![0; 8]) else {
+        let Ok(Answer::Blocked(mut blocked)) = file.read(&call, 0, &mut vec![0; 8]) else {
             panic!("it should block");
         };
-        let waiter = std::thread::spawn(move || rest(&Interrupt::default()));
+        assert_eq!(file.poll(&call), 0);
+        assert!((blocked.retry)(Turn::Rung).is_none());
         unit.store.lock().extend(b"abc");
-        unit.queue.ring();
-        assert_eq!(waiter.join().unwrap().unwrap(), b"abc");
-        assert!(*unit.begun.lock() >= 2);
+        assert_eq!(file.poll(&call), POLL_READ);
+        assert_eq!((blocked.retry)(Turn::Rung).unwrap().unwrap(), b"abc");
+        assert_eq!((*unit.begun.lock(), *unit.ended.lock()), (3, 1));
+        drop(blocked);
         assert_eq!(*unit.ended.lock(), 1);
     }
 
@@ -382,12 +394,12 @@ mod tests {
     fn a_call_given_up_is_over() {
         let unit = Arc::new(Slow::default());
         let (file, call) = open(&unit, 0);
-        let Ok(Answer::Later(rest)) = file.write(&call, 0, b"x") else {
+        let Ok(Answer::Blocked(blocked)) = file.write(&call, 0, b"x") else {
             panic!("it should block");
         };
         let interrupt = Interrupt::default();
         interrupt.raise();
-        assert_eq!(rest(&interrupt).unwrap_err().errno, Errno::EINTR);
+        assert_eq!(blocked.wait(&interrupt).unwrap_err().errno, Errno::EINTR);
         assert_eq!(*unit.ended.lock(), 1);
     }
 
@@ -401,6 +413,6 @@ mod tests {
         assert_eq!(*unit.ended.lock(), 2);
         let tape = Arc::new(Slow { is_tape: true, ..Slow::default() });
         let (file, call) = open(&tape, flags::O_NONBLOCK);
-        assert!(matches!(file.write(&call, 0, b"x"), Ok(Answer::Later(_))));
+        assert!(matches!(file.write(&call, 0, b"x"), Ok(Answer::Blocked(_))));
     }
 }

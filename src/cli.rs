@@ -3,6 +3,7 @@
 //! Usage errors exit with 2 and are told as `spindle: what`, with the word that may be meant.
 
 use crate::config::Sources;
+use crate::devctl::DevctlArgs;
 use crate::lpr::{
     self, CancelArgs, LpArgs, LpcArgs, LpmoveArgs, LpqArgs, LprArgs, LprmArgs, LpstatArgs,
 };
@@ -72,6 +73,8 @@ pub enum Command {
         #[arg(required = true)]
         command: Vec<String>,
     },
+    /// Give a node one of its driver's own commands; list them
+    Devctl(DevctlArgs),
     /// Print files
     #[command(disable_help_flag = true)]
     Lpr(LprArgs),

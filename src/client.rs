@@ -27,6 +27,12 @@ pub fn status(point: &Path, style: Style) -> Result<String, String> {
     Ok(table::show(&text, style))
 }
 
+/// Lines of the device-status table, shown.
+#[must_use]
+pub fn status_of(lines: &str, style: Style) -> String {
+    table::show(lines, style)
+}
+
 /// Gives the machine at `point` one command; what it answers, with its line end.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ use crate::cli::{self, Cli, Command, MountArgs, UmountArgs};
 use crate::client::{self, Style};
 use crate::config::{self, Config};
 use crate::daemon::{self, Booted, MountPlan, Mounted, Place};
+use crate::devctl;
 use crate::doctor;
 use crate::error::Error;
 use crate::fuse::session::Users;
@@ -47,6 +48,7 @@ pub fn run(cli: &Cli, drivers: &[&'static dyn Driver], boot: Boot) -> Result<Exi
         }
         Command::Resolve { path } => print(client::resolve(&at()?, path)?),
         Command::Ctl { command } => print(client::ctl(&at()?, &command.join(" "))?),
+        Command::Devctl(args) => print(devctl::run(&at()?, args)?),
         Command::Lpr(_)
         | Command::Lpq(_)
         | Command::Lprm(_)

@@ -79,12 +79,8 @@ impl Control for Verbs {
         }
         log::debug!(target: "ctl", "pid {} uid {}: {line}", caller.pid, caller.uid);
         let name = verb.name;
-        match (verb.action)(caller, rest).map_err(|error| of_verb(name, error))? {
-            Answer::Now(text) => Ok(Answer::Now(text)),
-            Answer::Later(work) => Ok(Answer::Later(Box::new(move |interrupt| {
-                work(interrupt).map_err(|error| of_verb(name, error))
-            }))),
-        }
+        let answer = (verb.action)(caller, rest).map_err(|error| of_verb(name, error))?;
+        answer.map(move |result| result.map_err(|error| of_verb(name, error)))
     }
 }
 
@@ -167,7 +163,7 @@ mod tests {
     fn run(line: &str) -> Result<String, Error> {
         match table().run(&Caller { pid: 1, uid: 0, gid: 0 }, line)? {
             Answer::Now(text) => Ok(text),
-            Answer::Later(_) => panic!("no verb here waits"),
+            Answer::Later(_) | Answer::Blocked(_) => panic!("no verb here waits"),
         }
     }
 

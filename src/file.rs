@@ -1,13 +1,14 @@
 //! An open file of whatever kind: all that the FUSE adapter ever calls, and the open-file table.
 //!
-//! A call answers at once ([`Answer::Now`]) or hands back the rest of itself ([`Answer::Later`]),
-//! to be run where waiting stalls nobody else. It never waits without bound before it returns.
+//! A call answers at once ([`Answer::Now`]), hands back the rest of itself ([`Answer::Later`]) to
+//! be run where waiting stalls nobody else, or says what must happen before another try makes
+//! sense ([`Answer::Blocked`]). It never waits without bound before it returns.
 
 use crate::error::{Errno, Error};
 use crate::lent::Lent;
 use crate::pages::Forget;
 use crate::sync::{Arc, Mutex};
-use devices::{DevId, Interrupt};
+use devices::{DevId, Interrupt, WaitQueue};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,8 +41,76 @@ pub type Later<T> = Box<dyn FnOnce(&Interrupt) -> Result<T, Error> + Send>;
 pub enum Answer<N, L = N> {
     /// Done.
     Now(N),
-    /// Not without waiting.
+    /// Not without waiting, on a thread of its own meanwhile: for what ends soon.
     Later(Later<L>),
+    /// Not before a queue is rung, which may be never: no thread waits with it.
+    Blocked(Blocked<L>),
+}
+
+impl<T: 'static> Answer<T> {
+    /// The same, and then `f` of what it comes to, whichever way that is.
+    ///
+    /// # Errors
+    /// Those of `f`, where it runs at once.
+    pub fn map<U>(
+        self,
+        f: impl FnOnce(Result<T, Error>) -> Result<U, Error> + Send + 'static,
+    ) -> Result<Answer<U>, Error> {
+        Ok(match self {
+            Answer::Now(value) => Answer::Now(f(Ok(value))?),
+            Answer::Later(rest) => Answer::Later(Box::new(move |interrupt| f(rest(interrupt)))),
+            Answer::Blocked(Blocked { queue, seen, mut retry }) => {
+                let mut f = Some(f);
+                let retry = Box::new(move |turn| {
+                    let result = retry(turn)?;
+                    f.take().map(|f| f(result))
+                });
+                Answer::Blocked(Blocked { queue, seen, retry })
+            }
+        })
+    }
+}
+
+/// Why a blocked call is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Its queue was rung.
+    Rung,
+    /// Its caller is wanted elsewhere: it answers what was done so far, or nothing.
+    Last,
+}
+
+/// A call that waits for a queue. Dropped, it is given up.
+pub struct Blocked<T> {
+    /// Rung when another try makes sense.
+    pub queue: Arc<WaitQueue>,
+    /// The queue's generation, read before the try that found nothing.
+    pub seen: u64,
+    /// Tries again, without waiting. `None`: still nothing; at the last turn that is EINTR.
+    pub retry: Box<dyn FnMut(Turn) -> Option<Result<T, Error>> + Send>,
+}
+
+impl<T> Blocked<T> {
+    /// Waits on this thread, for callers that have one to spare.
+    ///
+    /// # Errors
+    /// The call's own; `EINTR` when called away with nothing done.
+    pub fn wait(mut self, interrupt: &Interrupt) -> Result<T, Error> {
+        loop {
+            interrupt.watch(&self.queue);
+            let is_last = interrupt.is_raised();
+            if !is_last {
+                self.queue.wait(self.seen, None);
+            }
+            self.seen = self.queue.generation();
+            let turn = if is_last { Turn::Last } else { Turn::Rung };
+            match (self.retry)(turn) {
+                Some(answer) => return answer,
+                None if is_last => return Err(Errno::EINTR.into()),
+                None => {}
+            }
+        }
+    }
 }
 
 /// What an ioctl answers: the return value and the bytes for the caller.
@@ -195,6 +264,11 @@ pub trait FileOps: Send + Sync {
     /// # Errors
     /// `ENXIO` past the end; `ESPIPE` on a stream.
     fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error>;
+
+    /// What is rung when [`FileOps::poll`] may have something new to tell.
+    fn poll_queues(&self) -> Vec<Arc<WaitQueue>> {
+        Vec::new()
+    }
 
     /// The `POLL*` events that hold now.
     fn poll(&self, _call: &Call) -> u32 {

@@ -255,13 +255,8 @@ fn clear(
     ioctl.memory.read(ioctl.memory.argument()?, range.as_flattened_mut())?;
     let [at, len] = range.map(u64::from_ne_bytes);
     open.note_write(open.window.start.saturating_add(at), len);
-    Ok(match open.disk.clear(open.window, raw::origin(call), how, at, len)? {
-        Answer::Now(()) => Answer::Now((0, Vec::new())),
-        Answer::Later(rest) => Answer::Later(Box::new(move |interrupt| {
-            rest(interrupt)?;
-            Ok((0, Vec::new()))
-        })),
-    })
+    let answer = open.disk.clear(open.window, raw::origin(call), how, at, len)?;
+    answer.map(|done| done.map(|()| (0, Vec::new())))
 }
 
 fn drivers_own(disk: &Arc<Disk>, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {

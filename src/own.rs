@@ -88,11 +88,9 @@ pub fn obey(
             wanted(ioctl).map(|wait| then_done(claim.allocate(name, &call.caller, wait, engine)))
         }
         SPINDLE_DEALLOCATE => claim.deallocate(name, &call.caller).map(|()| Answer::Now(DONE)),
-        SPINDLE_SHARE => match shared(ioctl).and_then(|share| claim.share(name, share, engine)) {
-            Ok(Answer::Now(())) => Ok(Answer::Now(DONE)),
-            Ok(Answer::Later(rest)) => Ok(then_done(rest)),
-            Err(error) => Err(error),
-        },
+        SPINDLE_SHARE => shared(ioctl)
+            .and_then(|share| claim.share(name, share, engine))
+            .and_then(|answer| answer.map(|shared| shared.map(|()| DONE))),
         _ => return None,
     })
 }

@@ -137,6 +137,7 @@ pub fn finish<T>(answer: Answer<T>, interrupt: &Interrupt) -> Result<T, Error> {
     match answer {
         Answer::Now(value) => Ok(value),
         Answer::Later(rest) => rest(interrupt),
+        Answer::Blocked(rest) => rest.wait(interrupt),
     }
 }
 

@@ -34,6 +34,7 @@ pub fn all(kernel: &Arc<Kernel>) -> Vec<Report> {
         ("perf", perf),
         ("probe", probe),
         ("queues", queues),
+        ("serial", crate::serial::report),
         ("status", status),
         ("trace", |kernel| kernel.machine.trace.text()),
         ("version", version),
@@ -89,6 +90,7 @@ fn ioctls(kernel: &Kernel) -> String {
         let is_held = row.is_raw || kernel.special.reservation(&row.name).is_some();
         let own = if is_held { OWN } else { &[] };
         let commands = match kernel.special.character(&row.name) {
+            Some(node) if node.unit.serial().is_some() => [crate::tty::COMMANDS, &[], &[]],
             Some(node) if row.table == Table::Character => [node.unit.commands(), &[], own],
             _ => [crate::ioctl::DISK_COMMANDS, crate::scsi::COMMANDS, own],
         };

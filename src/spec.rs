@@ -19,6 +19,7 @@ use crate::pages::{Forget, HostPages};
 use crate::passage::Passage;
 use crate::raw::{self, RawFile};
 use crate::sync::{Arc, Mutex};
+use crate::tty::Tty;
 use devices::engine::Engine;
 use devices::machine::Machine;
 use devices::reserve::Reservation;
@@ -31,6 +32,7 @@ use std::os::unix::fs::MetadataExt;
 pub struct Special {
     switch: Arc<Switch>,
     disks: BTreeMap<String, Arc<Disk>>,
+    ttys: BTreeMap<DevId, Arc<Tty>>,
     char_opens: Opens,
     holders: Arc<Holders>,
     /// By the name of the disk, and by the names of character units.
@@ -77,13 +79,18 @@ impl Special {
         let (engine, served) = (Arc::clone(&machine.engine), Mutex::default());
         let holders = Arc::new(Holders::default());
         let reservations = reservations(&switch, &holders);
-        let char_opens = Opens::default();
-        Ok(Special { switch, disks, char_opens, holders, reservations, engine, served })
+        let (char_opens, ttys) = (Opens::default(), ttys(&switch, &engine));
+        Ok(Special { switch, disks, ttys, char_opens, holders, reservations, engine, served })
     }
 
     /// The disks, by name.
     pub fn disks(&self) -> impl Iterator<Item = &Arc<Disk>> {
         self.disks.values()
+    }
+
+    /// The terminals.
+    pub fn ttys(&self) -> impl Iterator<Item = &Arc<Tty>> {
+        self.ttys.values()
     }
 
     /// The disk of that name.
@@ -193,6 +200,19 @@ impl Special {
     }
 }
 
+/// A terminal upon every serial port.
+fn ttys(switch: &Switch, engine: &Arc<Engine>) -> BTreeMap<DevId, Arc<Tty>> {
+    let mut all = BTreeMap::new();
+    for row in switch.units().iter().filter(|row| row.table == Table::Character) {
+        if let Ok(CharUnit::Device(name, _, unit)) = switch.character(row.dev)
+            && let Some(port) = unit.serial()
+        {
+            all.insert(row.dev, Tty::new(&name, port, Arc::clone(engine)));
+        }
+    }
+    all
+}
+
 /// One for each unit that somebody could want for himself; the rows of one drive share theirs.
 fn reservations(switch: &Switch, holders: &Holders) -> BTreeMap<String, Arc<Reservation>> {
     let mut all: BTreeMap<String, Arc<Reservation>> = BTreeMap::new();
@@ -241,6 +261,9 @@ impl SpecialFiles for Special {
             Way::Char(node) => {
                 let is_held = self.reservations.contains_key(&*node.name);
                 let claim = is_held.then(|| self.claim(&node.name, caller, flags)).transpose()?;
+                if let Some(tty) = self.ttys.get(&device.id) {
+                    return Ok(Arc::new(tty.open(caller.uid == 0, claim)?));
+                }
                 let file = CharFile::open(node, claim, flags, &self.char_opens, &self.engine)?;
                 Ok(Arc::new(file))
             }
@@ -258,6 +281,9 @@ impl SpecialFiles for Special {
     }
 
     fn size(&self, device: Device) -> u64 {
+        if device.kind == DeviceKind::Char && self.ttys.contains_key(&device.id) {
+            return crate::tty::SHOWN_BYTES;
+        }
         let Ok((disk, part)) = self.disk_of(device) else { return 0 };
         disk.window(part).map_or(0, |window| window.len)
     }
@@ -325,6 +351,7 @@ impl BlockFile {
             match raw::read(&disk, from, start, &mut memory)? {
                 Answer::Now(_) => Ok(memory),
                 Answer::Later(rest) => rest(interrupt),
+                Answer::Blocked(rest) => rest.wait(interrupt),
             }
         })))
     }
@@ -471,12 +498,7 @@ impl FileOps for BlockFile {
     }
     fn flush(&self, _call: &Call) -> Result<Answer<()>, Error> {
         let told = self.errors.take();
-        match (told, self.open.reread_if_touched()?) {
-            (told, Answer::Now(())) => told.map(Answer::Now),
-            (told, Answer::Later(rest)) => {
-                Ok(Answer::Later(Box::new(move |interrupt| told.and(rest(interrupt)))))
-            }
-        }
+        self.open.reread_if_touched()?.map(|read| told.and(read))
     }
 
     fn release(&self) {

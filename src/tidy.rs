@@ -19,14 +19,15 @@ struct Source {
 /// Words that may appear only in some files. A place that ends in `/` is a folder.
 const CONFINED: &[(&str, &[&str])] = &[
     ("fuser", &["src/fuse/"]),
-    ("libc", &["src/error.rs", "src/ioctl.rs", "src/fuse/", "src/run/"]),
+    ("libc", &["src/error.rs", "src/ioctl.rs", "src/fuse/", "src/run/", "src/devctl"]),
     ("lru", &["src/cache/shard.rs"]),
     ("parking_lot", &["src/sync.rs", "devices/sync.rs"]),
     ("env_logger", &["src/main.rs"]),
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: &[&str] = &["src/error.rs", "src/ioctl.rs", "src/fuse/", "src/run/"];
+const UNSAFE: &[&str] =
+    &["src/error.rs", "src/ioctl.rs", "src/fuse/", "src/run/", "src/devctl/call.rs"];
 
 /// Who may print.
 const PRINTERS: &[&str] = &["src/main.rs", "src/cli.rs", "src/commands.rs"];
@@ -41,10 +42,11 @@ const ARROWS: &[(&str, &str)] = &[
     ("file", "error lent pages sync"),
     ("ctl", "error file sync words"),
     ("config", "words"),
-    ("cli", "config lpr words"),
+    ("devctl", "client words"),
+    ("cli", "config devctl lpr words"),
     ("lpr", "spool words"),
     ("client", "words"),
-    ("commands", "cli client config daemon doctor error fuse lpr words"),
+    ("commands", "cli client config daemon devctl doctor error fuse lpr words"),
     ("doctor", "words"),
     ("cache", "error lent sync"),
     ("partition", "error sync"),
@@ -58,14 +60,22 @@ const ARROWS: &[(&str, &str)] = &[
     ("streams", "error file sync"),
     ("holders", "error file sync"),
     ("character", "error file holders own raw sync"),
-    ("spec", "cache character disk error file holders ioctl lent pages passage raw streams sync"),
+    ("tty", "character error file holders sync"),
+    (
+        "spec",
+        "cache character disk error file holders ioctl lent pages passage raw streams sync tty",
+    ),
     ("vfs", "cache ctl error file spec sync"),
     ("spool", "ctl error file sync vfs words"),
     ("fuse", "error file ioctl lent pages sync vfs"),
     ("block_tests", "cache disk error file ioctl spec sync"),
     ("kernel", "cache config disk error file spec sync vfs"),
-    ("reports", "cache disk error file ioctl kernel own scsi spec sync vfs words"),
-    ("verbs", "cache character config ctl disk error file holders kernel spec sync vfs words"),
+    ("serial", "ctl error file kernel sync tty words verbs"),
+    ("reports", "cache disk error file ioctl kernel own scsi serial spec sync tty vfs words"),
+    (
+        "verbs",
+        "cache character config ctl disk error file holders kernel serial spec sync vfs words",
+    ),
     (
         "boot",
         "cache config ctl daemon disk error file kernel reports spec spool sync verbs vfs words",
@@ -86,18 +96,20 @@ const MACHINE_ARROWS: &[(&str, &str)] = &[
     ("engine", "contract sync"),
     ("trace", "contract engine sync"),
     ("fault", "contract sync value"),
-    ("bus", "contract engine sync trace"),
+    ("bus", "contract engine serial_manual sync trace"),
     ("medium", "contract sync"),
     ("timing", "contract value"),
     ("tape_manual", ""),
     ("tape_timing", "contract value"),
     ("reserve", "contract engine sync"),
     ("machine", "bus contract engine fault medium sync trace"),
+    ("serial_manual", ""),
     (
         "chip",
-        "bus contract engine fault machine manual medium sync tape_manual tape_timing timing \
-         trace value",
+        "bus contract engine fault machine manual medium serial_manual sync tape_manual \
+         tape_timing timing trace value",
     ),
+    ("com", "bus contract engine machine serial_manual sync value"),
     ("queue", "contract engine sync trace value"),
     ("filter", "contract engine fault sync value"),
     ("ioport", "bus contract sync"),

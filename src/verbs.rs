@@ -29,13 +29,15 @@ pub fn table(kernel: &Arc<Kernel>) -> Vec<Verb> {
     verbs.extend(media(kernel));
     verbs.extend(machine(kernel));
     verbs.extend(printers(kernel));
+    verbs.extend(crate::serial::verbs(kernel));
     verbs
 }
 
 /// Obeys a verb, given the words behind it.
-type Obey = fn(&Arc<Kernel>, &Caller, &[String]) -> Result<Answer<String>, Error>;
+pub(crate) type Obey = fn(&Arc<Kernel>, &Caller, &[String]) -> Result<Answer<String>, Error>;
 
-fn verb(
+/// A row of the table.
+pub(crate) fn verb(
     kernel: &Arc<Kernel>,
     (name, usage): (&'static str, &'static str),
     arity: std::ops::RangeInclusive<usize>,
@@ -47,7 +49,8 @@ fn verb(
     Verb { name, usage, arity, help, action }
 }
 
-fn done() -> Result<Answer<String>, Error> {
+/// The answer of a verb that has nothing to tell.
+pub(crate) fn done() -> Result<Answer<String>, Error> {
     Ok(Answer::Now(DONE.to_owned()))
 }
 
@@ -207,13 +210,8 @@ fn mount(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<St
 }
 
 fn umount(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
-    Ok(match kernel.vfs.mounts().umount(Path::new(&words[0]), Unmount::Polite)? {
-        Answer::Now(()) => Answer::Now(DONE.to_owned()),
-        Answer::Later(rest) => Answer::Later(Box::new(move |interrupt| {
-            rest(interrupt)?;
-            Ok(DONE.to_owned())
-        })),
-    })
+    let answer = kernel.vfs.mounts().umount(Path::new(&words[0]), Unmount::Polite)?;
+    answer.map(|done| done.map(|()| DONE.to_owned()))
 }
 
 fn number(verb: &str, what: &str, word: &str) -> Result<u32, Error> {

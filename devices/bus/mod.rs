@@ -3,10 +3,12 @@
 //! A driver claims what it uses, and a claim given back (dropped) leaves nothing behind. What two
 //! would use at once is refused, naming both.
 
+pub mod cable;
 pub mod dma;
 pub mod irq;
 pub mod port;
 
+pub use cable::Cables;
 pub use dma::{BusAddress, DmaBus, DmaChannel};
 pub use irq::{IrqBus, IrqLine};
 pub use port::{PortBus, PortIo};

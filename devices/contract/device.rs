@@ -1,7 +1,8 @@
 //! What a unit of the device switch must be able to do: block units and character units.
 
 use super::{
-    Failure, IoError, Op, Origin, Rejected, Request, SECTOR_SIZE, Sector, SimTime, WaitQueue,
+    Failure, IoError, Op, Origin, Rejected, Request, SECTOR_SIZE, Sector, SerialPort, SimTime,
+    WaitQueue,
 };
 use crate::sync::Arc;
 use std::path::Path;
@@ -409,6 +410,11 @@ pub trait CharDevice: Send + Sync {
     /// Whether a read or write once begun takes its time, whatever `O_NONBLOCK` says (a tape's).
     fn takes_its_time(&self) -> bool {
         false
+    }
+
+    /// The port, where a line discipline belongs above this unit.
+    fn serial(&self) -> Option<Arc<dyn SerialPort>> {
+        None
     }
 
     /// Whether `lseek` and offsets mean something.

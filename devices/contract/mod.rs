@@ -14,6 +14,7 @@ mod device;
 mod driver;
 mod error;
 mod request;
+mod serial;
 mod time;
 mod wait;
 
@@ -25,6 +26,7 @@ pub use device::{
 pub use driver::{AttachError, Attached, Driver, Key, Kind, UnitConfig, Value};
 pub use error::{Failure, IoError, Sense};
 pub use request::{Class, Done, Op, Origin, Rejected, Request};
+pub use serial::{Heard, LineSettings, Mark, Parity, SerialCounters, SerialPort, Signals};
 pub use time::{Clock, SimTime};
 pub use wait::{Interrupt, WaitQueue};
 

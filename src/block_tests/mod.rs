@@ -69,6 +69,7 @@ fn finish<T>(answer: Answer<T>, interrupt: &Interrupt) -> Result<T, Error> {
     match answer {
         Answer::Now(value) => Ok(value),
         Answer::Later(rest) => rest(interrupt),
+        Answer::Blocked(rest) => rest.wait(interrupt),
     }
 }
 
@@ -170,6 +171,7 @@ fn read(file: &dyn FileOps, call: &Call, at: usize, len: usize) -> Result<Vec<u8
             Ok(memory)
         }
         Answer::Later(rest) => rest(&Interrupt::default()),
+        Answer::Blocked(rest) => rest.wait(&Interrupt::default()),
     }
 }
 

@@ -19,6 +19,8 @@ const DISK: &[Key] = &[
     key("timeout", Kind::Time, "5s"),
     key("rate", Kind::Rate, ""),
 ];
+const SERIAL: &[Key] =
+    &[key("peer", Kind::Text, ""), key("port", Kind::Number, ""), key("irq", Kind::Number, "")];
 const RAM: &[Key] = &[key("size", Kind::Size, "16M")];
 
 struct TestDriver(&'static str, &'static str, &'static [Key], Option<u16>);
@@ -54,7 +56,7 @@ const DRIVERS: &[&'static dyn Driver] = &[
     &TestDriver("hd", "disk", DISK, Some(3)),
     &TestDriver("fd", "disk", DISK, Some(2)),
     &TestDriver("rsd", "disk", DISK, None),
-    &TestDriver("com", "serial", &[], None),
+    &TestDriver("com", "serial", SERIAL, None),
     &TestDriver("st", "tape", DISK, None),
     &TestDriver("lp", "printer", &[], None),
 ];
@@ -83,7 +85,7 @@ fn unit<'a>(config: &'a Config, name: &str) -> &'a UnitConfig {
 fn the_machine_as_shipped_has_its_units_in_order() {
     let config = load(&Sources::default(), DRIVERS).unwrap();
     let names: Vec<_> = config.units.iter().map(|unit| unit.name.as_str()).collect();
-    assert_eq!(names, ["ram0", "sd0", "sd1", "hd0", "fd0", "st0", "lp0", "lp1"]);
+    assert_eq!(names, ["ram0", "sd0", "sd1", "hd0", "fd0", "st0", "lp0", "lp1", "ttyS0", "ttyS1"]);
     assert_eq!((config.cache.size_bytes, config.cache.flush_age_nanos), (64 << 20, 30_000_000_000));
     assert_eq!((config.cache.wake_percent, config.cache.high_percent), (60, 80));
     assert_eq!(config.machine, MachineConfig { time: Time::Real, seed: None });
@@ -323,7 +325,7 @@ fn disks_are_added_and_replaced_from_the_command_line() {
     assert_eq!((sd7.text("image"), sd7.number("size")), (Some(image), Some(8192)));
     assert!(!sd7.flag("read_only") && unit(&config, "sd0").flag("read_only"));
     assert_eq!(unit(&config, "sd0").number("size"), Some(8192));
-    assert_eq!(config.units.len(), 9);
+    assert_eq!(config.units.len(), 11);
 }
 
 #[test]

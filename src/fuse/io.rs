@@ -13,8 +13,9 @@ use crate::pages::Forget;
 use crate::sync::Arc;
 use crate::vfs::{Attr, Change, Ino, Vfs};
 use fuser::{
-    FileHandle, FopenFlags, INodeNo, IoctlFlags, PollEvents, ReplyCreate, ReplyData, ReplyEmpty,
-    ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyWrite, Request, WriteFlags,
+    FileHandle, FopenFlags, INodeNo, IoctlFlags, PollEvents, PollFlags, PollNotifier, ReplyCreate,
+    ReplyData, ReplyEmpty, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyPoll, ReplyWrite, Request,
+    WriteFlags,
 };
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -132,7 +133,7 @@ impl Door {
         };
         let (backings, vfs) = (Arc::clone(&self.backings), Arc::clone(&self.vfs));
         let answer = move |file: Arc<OpenFile>, reply| opened(&file, &backings, &vfs, reply);
-        self.answer_or_wait(req, reply, run, answer.clone(), answer);
+        self.answer_or_wait(req, 0, reply, run, answer.clone(), answer);
     }
 
     pub(super) fn on_create(
@@ -195,6 +196,13 @@ impl Door {
                         reply.data(&data[..data.len().min(size)]);
                     });
                 }
+                Ok((file, Answer::Blocked(blocked))) => {
+                    let call = (id, handle.0, req.pid());
+                    self.block(call, blocked, reply, move |data: Vec<u8>, reply| {
+                        file.moved_to(at + data.len() as u64);
+                        reply.data(&data[..data.len().min(size)]);
+                    });
+                }
                 Err(error) => conclude::<(), _>(id, Err(error), reply, |(), _| ()),
             }
         });
@@ -228,6 +236,7 @@ impl Door {
         };
         self.answer_or_wait(
             req,
+            handle.0,
             reply,
             || file.ops.write(&call, at, data),
             |len, reply| written(len, reply, &file),
@@ -258,6 +267,7 @@ impl Door {
         begin!(req, "flush {handle}");
         let run = |file: &dyn FileOps, call: &Call| {
             self.closing.insert(handle.0);
+            self.call_away_closed(handle.0, call.caller.pid);
             file.flush(call)
         };
         self.on_file(req, handle, reply, run, done);
@@ -272,8 +282,24 @@ impl Door {
             self.vfs.close(handle.0);
             Ok(())
         };
+        self.lobby.forget(handle.0);
         self.answer(req, reply, run, done);
         self.closing.remove(handle.0);
+    }
+
+    /// A thread that closes a file ends the calls on it of its process's other threads: they are
+    /// told EINTR, and find the descriptor gone when they try again. Another process that closes
+    /// its own descriptor of the same open file ends nothing.
+    fn call_away_closed(&self, handle: u64, closer: u32) {
+        let waiting = self.lobby.waiting_on(handle);
+        let process = if waiting.is_empty() { None } else { super::park::process_of(closer) };
+        let is_theirs = |tid: &u32| {
+            *tid != closer && process.is_some() && super::park::process_of(*tid) == process
+        };
+        let theirs: Vec<u32> = waiting.into_iter().filter(is_theirs).collect();
+        if !theirs.is_empty() {
+            self.lobby.call_away(handle, &theirs);
+        }
     }
 
     pub(super) fn on_fsync(
@@ -337,11 +363,23 @@ impl Door {
         });
     }
 
-    pub(super) fn on_poll(&self, req: &Request, handle: FileHandle, reply: ReplyPoll) {
-        begin!(req, "poll {handle}");
+    pub(super) fn on_poll(
+        &self,
+        req: &Request,
+        handle: FileHandle,
+        notifier: PollNotifier,
+        (events, flags): (PollEvents, PollFlags),
+        reply: ReplyPoll,
+    ) {
+        begin!(req, "poll {handle} {events:?} {flags:?}");
         let run = || {
             let file = self.file(handle)?;
-            Ok(file.ops.poll(&call(req, file.flags)))
+            let call = call(req, file.flags);
+            if flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY) {
+                // Before we look: what comes in between is told too.
+                self.lobby.watch_poll(handle.0, &file.ops, call, events.bits(), notifier);
+            }
+            Ok(file.ops.poll(&call))
         };
         self.answer(req, reply, run, |ready, reply| {
             reply.poll(PollEvents::from_bits_truncate(ready));
@@ -383,7 +421,7 @@ impl Door {
             let file = self.file(handle)?;
             run(file.ops.as_ref(), &call(req, file.flags))
         };
-        self.answer_or_wait(req, reply, run, send.clone(), send);
+        self.answer_or_wait(req, handle.0, reply, run, send.clone(), send);
     }
 }
 

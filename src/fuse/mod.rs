@@ -22,6 +22,7 @@ mod attr;
 mod backing;
 mod closing;
 mod io;
+mod lobby;
 mod names;
 pub mod os;
 mod pages;
@@ -43,6 +44,7 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
+use lobby::Lobby;
 use pages::Pages;
 use park::Park;
 use scatter::Wire;
@@ -85,6 +87,7 @@ pub struct Door {
     files: Arc<OpenFiles>,
     workers: Workers,
     park: Park,
+    lobby: Lobby,
     about: About,
     /// Files being closed: see [`closing`].
     closing: Arc<Closing>,
@@ -108,9 +111,22 @@ impl Door {
         let called_away = workers.clone();
         let park = Park::new(move || called_away.refuse_called_away());
         let (closing, is_closing) = (Arc::default(), Arc::default());
-        let (wire, hold) = (Wire::default(), Mutex::new(None));
+        let (wire, hold, lobby) = (Wire::default(), Mutex::new(None), Lobby::default());
         let (pages, backings) = (Arc::default(), Arc::default());
-        Door { vfs, files, workers, park, about, closing, is_closing, pages, backings, wire, hold }
+        Door {
+            vfs,
+            files,
+            workers,
+            park,
+            lobby,
+            about,
+            closing,
+            is_closing,
+            pages,
+            backings,
+            wire,
+            hold,
+        }
     }
 }
 
@@ -387,10 +403,10 @@ impl Filesystem for Door {
 
     #[rustfmt::skip]
     fn poll(
-        &self, req: &Request, _node: INodeNo, fh: FileHandle, _notifier: PollNotifier,
-        _events: PollEvents, _flags: PollFlags, reply: ReplyPoll,
+        &self, req: &Request, _node: INodeNo, fh: FileHandle, notifier: PollNotifier,
+        events: PollEvents, flags: PollFlags, reply: ReplyPoll,
     ) {
-        self.on_poll(req, fh, reply);
+        self.on_poll(req, fh, notifier, (events, flags), reply);
     }
 
     #[rustfmt::skip]

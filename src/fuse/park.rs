@@ -250,6 +250,12 @@ fn has_signal(status: &File) -> bool {
     is_wanted(&text[..len])
 }
 
+/// The process that a thread belongs to.
+pub(super) fn process_of(tid: u32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
 /// Whether a signal is pending that is neither blocked nor ignored, by the text of
 /// `/proc/<tid>/status`.
 fn is_wanted(status: &[u8]) -> bool {

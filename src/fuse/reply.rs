@@ -5,9 +5,11 @@
 //! one with the same number when it ends.
 
 use super::Door;
+use super::lobby::{Entry, Guest};
+use super::park::Park;
 use super::work::Job;
 use crate::error::{Errno, Error};
-use crate::file::{Answer, Call, Caller, Later};
+use crate::file::{Answer, Blocked, Call, Caller, Later, Turn};
 use crate::sync::Arc;
 use crate::vfs::{Ino, Vfs};
 use fuser::Request;
@@ -114,13 +116,15 @@ impl Door {
             let vfs = Arc::clone(&self.vfs);
             Ok(Answer::Later(Box::new(move |_| run(&vfs, ino))))
         };
-        self.answer_or_wait(req, reply, settled, send.clone(), send);
+        self.answer_or_wait(req, 0, reply, settled, send.clone(), send);
     }
 
-    /// Answers a call that may have to wait: then a worker does, holding the reply.
+    /// Answers a call, on the open file `handle` if there is one, that may have to wait: then a
+    /// worker does, or the lobby, holding the reply.
     pub(super) fn answer_or_wait<N, L: Send + 'static, R: Refuse>(
         &self,
         req: &Request,
+        handle: u64,
         reply: R,
         run: impl FnOnce() -> Result<Answer<N, L>, Error>,
         send_now: impl FnOnce(N, R),
@@ -130,6 +134,9 @@ impl Door {
         match guarded(id, run) {
             Ok(Answer::Now(answer)) => conclude(id, Ok(answer), reply, send_now),
             Ok(Answer::Later(later)) => self.wait(id, req.pid(), later, reply, send_later),
+            Ok(Answer::Blocked(blocked)) => {
+                self.block((id, handle, req.pid()), blocked, reply, send_later);
+            }
             Err(error) => conclude::<N, R>(id, Err(error), reply, |_, _| ()),
         }
     }
@@ -156,6 +163,59 @@ impl Door {
             conclude(id, result.map_err(|error| at_unmount(error, park.is_closed())), reply, send);
         });
         self.workers.run(Job { interrupt, run });
+    }
+}
+
+/// A blocked call in the lobby.
+struct Held<L, R, S> {
+    id: u64,
+    park: Park,
+    retry: Box<dyn FnMut(Turn) -> Option<Result<L, Error>> + Send>,
+    /// Until it is answered.
+    answer: Option<(R, S)>,
+}
+
+impl<L, R: Refuse, S: FnOnce(L, R) + Send> Held<L, R, S> {
+    fn conclude(&mut self, result: Result<L, Error>) {
+        if let Some((reply, send)) = self.answer.take() {
+            let result = result.map_err(|error| at_unmount(error, self.park.is_closed()));
+            conclude(self.id, result, reply, send);
+        }
+    }
+}
+
+impl<L: Send, R: Refuse, S: FnOnce(L, R) + Send> Guest for Held<L, R, S> {
+    fn try_again(&mut self, turn: Turn) -> bool {
+        let retry = &mut self.retry;
+        let tried = guarded(self.id, || Ok(retry(turn)));
+        match (tried, turn) {
+            (Ok(Some(result)), _) => self.conclude(result),
+            (Ok(None), Turn::Rung) => return false,
+            (Ok(None), Turn::Last) => self.conclude(Err(Errno::EINTR.into())),
+            (Err(error), _) => self.conclude(Err(error)),
+        }
+        true
+    }
+
+    fn refuse(&mut self, errno: Errno) {
+        self.conclude(Err(errno.into()));
+    }
+}
+
+impl Door {
+    /// Leaves a call in the lobby until its queue is rung, or its caller called away.
+    pub(super) fn block<L: Send + 'static, R: Refuse>(
+        &self,
+        (id, handle, tid): (u64, u64, u32),
+        blocked: Blocked<L>,
+        reply: R,
+        send: impl FnOnce(L, R) + Send + 'static,
+    ) {
+        log::debug!(target: "fuse", "{id} blocks");
+        let (parked, park) = (self.park.enter(tid), self.park.clone());
+        let Blocked { queue, seen, retry } = blocked;
+        let guest = Box::new(Held { id, park, retry, answer: Some((reply, send)) });
+        self.lobby.enter(Entry { queue, seen, handle, tid, parked, guest });
     }
 }
 

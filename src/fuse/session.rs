@@ -5,6 +5,7 @@
 //! `fusermount3 -u`, or the last close behind a lazy unmount; reading the device then gives ENODEV.
 
 use super::Door;
+use super::lobby::Lobby;
 use super::park::Park;
 use super::work::Workers;
 use crate::error::{Errno, Error};
@@ -33,6 +34,7 @@ pub enum Users {
 pub struct Session {
     workers: Workers,
     park: Park,
+    lobby: Lobby,
     is_closing: Arc<AtomicBool>,
     ended: io::PipeReader,
 }
@@ -45,6 +47,7 @@ impl Session {
     pub fn start(door: Door, mountpoint: &Path, users: Users) -> Result<Session, Error> {
         check_device(Path::new("/dev/fuse"))?;
         let (workers, park) = (door.workers.clone(), door.park.clone());
+        let lobby = door.lobby.clone();
         let (is_closing, wire) = (Arc::clone(&door.is_closing), door.wire.clone());
         let pages = Arc::clone(&door.pages);
         let (ended, hold) = io::pipe().map_err(|e| no_thread(&e))?;
@@ -60,7 +63,7 @@ impl Session {
         // It reads on a thread of its own. Kept until the process ends: dropped, it unmounts
         // whatever is mounted at the same place by then, as it would when the session has ended.
         std::mem::forget(session.spawn().map_err(|e| no_thread(&e))?);
-        Ok(Session { workers, park, is_closing, ended })
+        Ok(Session { workers, park, lobby, is_closing, ended })
     }
 
     /// Polls as hung up once the session has ended.
@@ -76,10 +79,11 @@ impl Session {
         self.park.close();
     }
 
-    /// Waits for the calls that workers have, at most `limit`. `false`: some are left.
+    /// Waits for the calls that wait in the lobby or are with workers, at most `limit` for each.
+    /// `false`: some are left.
     #[must_use]
     pub fn settle(&self, limit: Duration) -> bool {
-        self.workers.settle(limit)
+        self.lobby.settle(limit) && self.workers.settle(limit)
     }
 
     /// Ends the workers, waiting at most `limit`. `false`: some are left.

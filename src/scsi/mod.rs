@@ -268,6 +268,7 @@ impl Unit {
     ) -> Result<Outcome, Error> {
         let (from, sector) = (self.from, sector(range.start));
         let (cached, range) = (Arc::clone(&self.disk.cached), range.clone());
+        let changed = range.clone();
         let make = |done: Done| {
             let done = Box::new(move |memory, fate| {
                 cached.invalidate(range);
@@ -275,7 +276,28 @@ impl Unit {
             });
             Request::write(sector, data, from, done)
         };
-        Ok(self.serve(make, interrupt)?.map(|_| Vec::new()))
+        let outcome = self.serve(make, interrupt)?.map(|_| Vec::new());
+        self.forget(&changed);
+        Ok(outcome)
+    }
+
+    /// Has the host drop what it keeps of a range that was changed behind its back.
+    fn forget(&self, range: &Range<u64>) {
+        if let Some(pages) = &self.disk.pages {
+            pages.changed(range);
+        }
+    }
+
+    fn discard(&self, range: Range<u64>, interrupt: &Interrupt) -> Result<(), Error> {
+        let result = self.disk.cached.discard(self.from, range.clone(), interrupt);
+        self.forget(&range);
+        result
+    }
+
+    fn zero(&self, range: Range<u64>, interrupt: &Interrupt) -> Result<(), Error> {
+        let result = self.disk.cached.zero(self.from, range.clone(), interrupt);
+        self.forget(&range);
+        result
     }
 
     fn synchronize(&self, blocks: Blocks) -> Answer<Outcome> {
@@ -316,7 +338,7 @@ impl Unit {
         };
         self.work(move |unit, interrupt| {
             let mut ranges = ranges.into_iter().filter(|range| !range.is_empty());
-            ranges.try_for_each(|range| unit.disk.cached.discard(unit.from, range, interrupt))
+            ranges.try_for_each(|range| unit.discard(range, interrupt))
         })
     }
 
@@ -334,8 +356,8 @@ impl Unit {
         };
         let is_zero = data.iter().all(|byte| *byte == 0);
         match (is_zero, is_unmap) {
-            (true, true) => self.work(move |unit, i| unit.disk.cached.discard(unit.from, range, i)),
-            (true, false) => self.work(move |unit, i| unit.disk.cached.zero(unit.from, range, i)),
+            (true, true) => self.work(move |unit, i| unit.discard(range, i)),
+            (true, false) => self.work(move |unit, i| unit.zero(range, i)),
             (false, _) => self.coherent(range.clone(), move |unit, interrupt| {
                 let some = data.repeat((SAME_BYTES / data.len()).max(1));
                 let mut at = range.start;

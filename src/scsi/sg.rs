@@ -222,13 +222,7 @@ impl Header {
             Ok(outcome) => outcome,
             Err(check) => Answer::Now(Err(check)),
         };
-        match outcome {
-            Answer::Now(outcome) => deed.end(outcome).map(Answer::Now),
-            Answer::Later(rest) => Ok(Answer::Later(Box::new(move |interrupt| {
-                let outcome = rest(interrupt)?;
-                deed.end(outcome)
-            }))),
-        }
+        outcome.map(move |outcome| deed.end(outcome?))
     }
 }
 

@@ -38,6 +38,7 @@ fn finish<T>(answer: Result<Answer<T>, Error>) -> Result<T, Error> {
     match answer? {
         Answer::Now(value) => Ok(value),
         Answer::Later(rest) => rest(&Interrupt::default()),
+        Answer::Blocked(rest) => rest.wait(&Interrupt::default()),
     }
 }
 

@@ -341,10 +341,7 @@ impl FileOps for ControlHandle {
         };
         let outcome = command(data).and_then(|line| self.control.run(&call.caller, line));
         match outcome {
-            Ok(Answer::Later(rest)) => {
-                Ok(Answer::Later(Box::new(move |interrupt| keeper.keep(rest(interrupt)))))
-            }
-            Ok(Answer::Now(text)) => keeper.keep(Ok(text)).map(Answer::Now),
+            Ok(answer) => answer.map(|text| keeper.keep(text)),
             Err(refusal) => keeper.keep(Err(refusal)).map(Answer::Now),
         }
     }

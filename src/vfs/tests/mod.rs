@@ -144,6 +144,7 @@ pub(super) fn wait<N, L: From<N>>(answer: Answer<N, L>) -> Result<L, Error> {
     match answer {
         Answer::Now(now) => Ok(now.into()),
         Answer::Later(rest) => rest(&Interrupt::default()),
+        Answer::Blocked(rest) => rest.wait(&Interrupt::default()),
     }
 }
 
@@ -156,6 +157,7 @@ pub(super) fn read(file: &OpenFile, by: Caller, offset: u64, len: usize) -> Vec<
     match file.ops.read(&call(by), offset, &mut buf).unwrap() {
         Answer::Now(got) => buf.truncate(got),
         Answer::Later(rest) => buf = rest(&Interrupt::default()).unwrap(),
+        Answer::Blocked(rest) => buf = rest.wait(&Interrupt::default()).unwrap(),
     }
     buf
 }

@@ -161,7 +161,7 @@ fn holes_are_punched_found_and_cost_nothing() {
     assert_eq!((attr.size, attr.blocks), ((1 << 30) + 3, 8));
     let seek = |at, which| match file.ops.seek(at, which)? {
         Answer::Now(found) => Ok(found),
-        Answer::Later(_) => panic!("memory makes nobody wait"),
+        Answer::Later(_) | Answer::Blocked(_) => panic!("memory makes nobody wait"),
     };
     assert_eq!(seek(0, Seek::Data).unwrap(), 1 << 30);
     assert_eq!(seek(0, Seek::Hole).unwrap(), 0);

@@ -1,0 +1,261 @@
+//! Waiting: blocked calls by the hundred, what ends them, who polls, who would not wait.
+
+use crate::house::{House, wait_for};
+use crate::serial::{RAW, py};
+use crate::{Check, check};
+use std::time::{Duration, Instant};
+
+pub const CHECKS: &[Check] = &[
+    check("if_17_a_blocked_read_ends_by_timeout_and_by_data", &["timeout", "stty"], blocked_read),
+    check("if_17_without_waiting_there_is_what_there_is", &["python3"], nonblocking),
+    check("ns_13_five_hundred_blocked_readers_cost_little", &["stty"], five_hundred),
+    check("ns_13_signals_end_stop_and_resume_in_time", &["stty"], signals),
+    check("ns_13_unmounting_ends_every_blocked_call", &["stty"], unmounted_while_blocked),
+    check("a_close_in_another_thread_ends_a_blocked_read", &["python3"], closed_elsewhere),
+    check("if_11_poll_select_and_epoll_are_told", &["python3"], polling),
+];
+
+fn blocked_read() {
+    let h = House::new();
+    h.sh(RAW);
+    let said = h.try_sh("timeout 1 cat $M/dev/ttyS0");
+    assert_eq!(said.status, 124, "{said:?}");
+    let said = h.try_sh("timeout -s INT 1 cat $M/dev/ttyS0");
+    assert_eq!(said.status, 124, "{said:?}");
+    h.sh("head -c 6 $M/dev/ttyS1 > $T/out & job=$!
+          until grep -q 'ttyS1 .*open=1' $M/proc/serial; do :; done
+          printf 'hello\\n' > $M/dev/ttyS0; wait $job; [ \"$(cat $T/out)\" = hello ]");
+}
+
+fn nonblocking() {
+    let h = House::new();
+    py(
+        &h,
+        "
+a, b = port(0), port(1, os.O_NONBLOCK)
+raw(a); raw(b)
+try:
+    os.read(b, 10); sys.exit('no EAGAIN')
+except BlockingIOError:
+    pass
+for count, wanted, got in [(3, 10, 3), (20, 10, 10)]:
+    os.write(a, b'x' * count)
+    deadline = time.time() + 10
+    while not select.select([b], [], [], 1)[0] and time.time() < deadline: pass
+    time.sleep(0.1)
+    assert len(os.read(b, wanted)) == got, (count, wanted)
+    termios.tcflush(b, termios.TCIFLUSH)
+os.set_blocking(a, False)
+sent = 0
+try:
+    while sent < 1 << 20: sent += os.write(a, b'y' * 4096)
+    sys.exit('endless room')
+except BlockingIOError:
+    assert sent >= 4096, sent
+",
+    );
+}
+
+fn resident(house: &House) -> u64 {
+    let pid = house.pid();
+    house.sh(&format!("awk '/VmRSS/{{print $2}}' /proc/{pid}/status")).parse().unwrap()
+}
+
+fn ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
+    let fields: Vec<u64> = stat
+        .rsplit(')')
+        .next()
+        .expect("fields")
+        .split_whitespace()
+        .filter_map(|f| f.parse().ok())
+        .collect();
+    fields[10] + fields[11]
+}
+
+/// Blocked readers of ttyS0, killed at the end whatever happens.
+struct Readers(Vec<std::process::Child>);
+
+impl Readers {
+    fn new(house: &House, count: usize) -> Readers {
+        let cat = || {
+            let mut command = std::process::Command::new("cat");
+            command.arg(house.tree().join("dev/ttyS0")).stdin(std::process::Stdio::null());
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+            command.spawn().expect("cat")
+        };
+        let readers = Readers((0..count).map(|_| cat()).collect());
+        let open = format!("open={count} ");
+        wait_for("all readers", || house.text("proc/serial").contains(&open));
+        // Opened, they read at once.
+        std::thread::sleep(Duration::from_millis(200));
+        readers
+    }
+
+    fn signal(&self, signal: &str) {
+        let pids: Vec<String> = self.0.iter().map(|child| child.id().to_string()).collect();
+        let status = std::process::Command::new("kill").arg(signal).args(&pids).status();
+        assert!(status.expect("kill").success());
+    }
+
+    /// How long until all are in one of these states; `-` is gone.
+    fn until(&mut self, states: &str) -> Duration {
+        let begun = Instant::now();
+        wait_for("the readers' state", || {
+            self.0.iter_mut().all(|child| {
+                let is_gone = child.try_wait().expect("wait").is_some();
+                let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()));
+                let state = stat.ok().and_then(|s| s.rsplit(") ").next()?.chars().next());
+                states.contains(if is_gone { '-' } else { state.unwrap_or('-') })
+            })
+        });
+        begun.elapsed()
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn five_hundred() {
+    let h = House::new();
+    h.sh(RAW);
+    h.sh("dd if=$M/dev/sd0 of=/dev/null bs=4k count=256 status=none; ls $M/dev");
+    let (before, quiet) = (resident(&h), time_of(&h));
+    let mut readers = Readers::new(&h, 500);
+    let grown = resident(&h).saturating_sub(before);
+    assert!(grown < 500 * 10, "500 blocked readers take {grown} KiB");
+    let busy = time_of(&h);
+    assert!(busy < quiet * 3 + Duration::from_millis(100), "{quiet:?} became {busy:?}");
+    let used = ticks(h.pid());
+    std::thread::sleep(Duration::from_secs(3));
+    let used = ticks(h.pid()) - used;
+    assert!(used <= 3 * 5 + 2, "{used} hundredths of a second in 3 s");
+    let threads = h.sh(&format!("ls /proc/{}/task | wc -l", h.pid()));
+    assert!(threads.parse::<u32>().unwrap() < 20, "{threads} threads");
+    readers.signal("-KILL");
+    let took = readers.until("-");
+    assert!(took < Duration::from_secs(2), "500 ended in {took:?}");
+}
+
+fn time_of(house: &House) -> Duration {
+    let times = (0..5).map(|_| {
+        let begun = Instant::now();
+        house.sh("ls $M/dev >/dev/null; dd if=$M/dev/sd0 of=/dev/null bs=4k count=64 status=none");
+        begun.elapsed()
+    });
+    times.min().expect("some")
+}
+
+fn signals() {
+    let h = House::new();
+    h.sh(RAW);
+    let limit = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 200 });
+    for signal in ["-TERM", "-INT", "-KILL"] {
+        let mut readers = Readers::new(&h, 20);
+        readers.signal(signal);
+        let took = readers.until("-");
+        assert!(took < limit, "{signal}: {took:?}");
+    }
+    let mut readers = Readers::new(&h, 20);
+    readers.signal("-TSTP");
+    let took = readers.until("T");
+    assert!(took < limit, "TSTP: {took:?}");
+    readers.signal("-CONT");
+    readers.until("SD");
+    std::thread::sleep(Duration::from_millis(100));
+    readers.signal("-TERM");
+    readers.until("-");
+}
+
+fn unmounted_while_blocked() {
+    let h = House::new();
+    h.sh(RAW);
+    let mut readers = Readers::new(&h, 100);
+    let begun = Instant::now();
+    h.umount();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(2), "umount took {took:?}");
+    readers.until("-");
+}
+
+fn closed_elsewhere() {
+    let h = House::new();
+    py(
+        &h,
+        "
+a = port(0); raw(a)
+def read():
+    try: os.read(a, 1)
+    except OSError as e: return e.errno
+later(lambda: os.close(a))
+errno, seconds = took(read)
+assert errno == 9 and seconds < 2, (errno, seconds)   # EBADF: Python tries again after EINTR
+
+# Another process that closes its own descriptor ends nothing.
+a, b = port(0), port(1); raw(a); raw(b)
+def child():
+    if os.fork() == 0:
+        os.close(a); os._exit(0)
+    time.sleep(0.3); os.write(b, b'x')
+later(child)
+assert os.read(a, 1) == b'x'
+os.wait()
+",
+    );
+}
+
+fn polling() {
+    let h = House::new();
+    py(
+        &h,
+        "
+a, b = port(0), port(1); raw(a); raw(b)
+r, seconds = took(lambda: select.select([b], [], [], 1))
+assert r[0] == [] and 0.9 < seconds < 1.3, (r, seconds)
+r, seconds = took(lambda: select.select([b], [], [], 0))
+assert r[0] == [] and seconds < 0.1, (r, seconds)
+t = later(lambda: os.write(a, b'x'))
+r, seconds = took(lambda: select.select([a, b], [], [], 10))
+assert r[0] == [b] and 0.25 < seconds < 0.6, (r, seconds)
+t.join(); assert os.read(b, 9) == b'x'
+assert select.select([], [a], [], 0)[1] == [a]
+
+p = select.poll(); p.register(b, select.POLLIN)
+t = later(lambda: os.write(a, b'x'))
+r, seconds = took(lambda: p.poll(10000))
+assert r == [(b, select.POLLIN)] and seconds < 0.6, (r, seconds)
+t.join()
+
+e = select.epoll(); e.register(b, select.EPOLLIN | select.EPOLLET)
+assert e.poll(1) == [(b, select.EPOLLIN)] and e.poll(0.2) == []
+t = later(lambda: os.write(a, b'y'))
+r, seconds = took(lambda: e.poll(10))
+assert r == [(b, select.EPOLLIN)] and seconds < 0.6, (r, seconds)
+t.join(); assert os.read(b, 9) == b'xy' and e.poll(0.2) == []
+l = select.epoll(); l.register(b, select.EPOLLIN)
+assert l.poll(0.1) == []
+os.write(a, b'zz')
+assert l.poll(10) and l.poll(10) and os.read(b, 1) == b'z' and l.poll(0) and os.read(b, 1) == b'z'
+assert l.poll(0.1) == []
+
+# Not writable while the ring is full, and told when it no longer is.
+os.set_blocking(a, False)
+try:
+    while True: os.write(a, b'w' * 4096)
+except BlockingIOError: pass
+assert select.select([], [a], [], 0)[1] == []
+assert select.select([], [a], [], 10)[1] == [a]
+",
+    );
+    // Idle costs nothing: a poller without an event.
+    let pid = h.pid();
+    let before = ticks(pid);
+    py(&h, "b = port(1); raw(b); select.select([b], [], [], 3)");
+    assert!(ticks(pid) - before <= 5, "an idle poller cost {} ticks", ticks(pid) - before);
+}
