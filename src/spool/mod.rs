@@ -10,7 +10,7 @@
 //!
 //! `journal.rs` keeps the records, `queue.rs` what they come to, `fs.rs` shows it as a directory,
 //! `writer.rs` is a job being written, `ops.rs` what is done to jobs, `control.rs` the commands,
-//! `text.rs` their formats, `printer.rs` the thread that prints, `keeper.rs` the one that cleans up.
+//! `text.rs` their formats, `printer.rs` the thread that prints, `keeper.rs` one that cleans up.
 
 mod control;
 mod fs;

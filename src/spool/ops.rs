@@ -1,7 +1,7 @@
 //! What is done to jobs and queues: by their owners, and by the operator.
 //!
-//! 1. An operation is a [`Plan`] first. Its records are one append: after a crash all of it has been
-//!    done, or nothing; a refusal has changed nothing.
+//! 1. An operation is a [`Plan`] first. Its records are one append: after a crash all of it has
+//!    been done, or nothing; a refusal has changed nothing.
 //! 2. What it did is durable before it is answered, and before any file goes ([`Spool::settle`]).
 
 use super::job::{Job, PRIORITY_MAX, Phase};

@@ -198,7 +198,7 @@ fn a_refused_command_on_several_jobs_has_changed_none() {
         submit(&spool, ALICE, "lp0", text);
     }
     let mut core = spool.core.lock();
-    drop(spool.change(&mut core, 2, |job| job.active = Some("lp0".into())).unwrap());
+    spool.change(&mut core, 2, |job| job.active = Some("lp0".into())).unwrap();
     drop(core);
     let before = state(&spool);
     let journal = std::fs::read(dir.path().join("journal")).unwrap();
@@ -238,7 +238,7 @@ fn on_a_stalled_disk(spool: &Arc<Spool>, act: impl FnOnce() + Send) -> (bool, bo
         let fs = SpoolFs::new(spool);
         let lp0 = dir_of(&fs, "lp0");
         assert!(fs.readdir(lp0, 0, 100).is_ok());
-        spool.view("lp0").short();
+        assert!(!spool.view("lp0").short().is_empty());
         let before = ended.load(Ordering::Acquire);
         drop(stalled);
         while !ended.load(Ordering::Acquire) {

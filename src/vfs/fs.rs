@@ -217,8 +217,8 @@ pub trait FileSystem: Send + Sync {
         false
     }
 
-    /// Whether making, opening, changing, renaming and removing wait for something slow, such as the
-    /// host's disk: then they are called where that stalls nobody else.
+    /// Whether making, opening, changing, renaming and removing wait for something slow, such as
+    /// the host's disk: then they are called where that stalls nobody else.
     fn waits(&self) -> bool {
         false
     }
