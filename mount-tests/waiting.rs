@@ -12,6 +12,7 @@ pub const CHECKS: &[Check] = &[
     check("ns_13_signals_end_stop_and_resume_in_time", &["stty"], signals),
     check("ns_13_unmounting_ends_every_blocked_call", &["stty"], unmounted_while_blocked),
     check("a_close_in_another_thread_ends_a_blocked_read", &["python3"], closed_elsewhere),
+    check("a_blocked_writer_stalls_no_other", &["python3"], two_writers),
     check("if_11_poll_select_and_epoll_are_told", &["python3"], polling),
 ];
 
@@ -206,6 +207,40 @@ def child():
 later(child)
 assert os.read(a, 1) == b'x'
 os.wait()
+",
+    );
+}
+
+fn two_writers() {
+    let h = House::new();
+    py(
+        &h,
+        "
+a = port(0); raw(a); termios.tcflow(a, termios.TCOOFF)
+b = port(0, os.O_NONBLOCK)
+def child(run):
+    pid = os.fork()
+    if pid == 0:
+        run(); os._exit(0)
+    return pid
+def ended(pid):
+    end = time.time() + 5
+    while True:
+        gone, status = os.waitpid(pid, os.WNOHANG)
+        if gone: return status
+        if time.time() > end: sys.exit('still there')
+        time.sleep(0.001)
+first = child(lambda: os.write(a, b'x' * 100000))
+while not struct.unpack('i', fcntl.ioctl(a, termios.TIOCOUTQ, bytes(4)))[0]: time.sleep(0.01)
+def impatient():
+    try: os.write(b, b'y')
+    except BlockingIOError: os._exit(0)
+    os._exit(1)
+assert ended(child(impatient)) == 0
+second = child(lambda: os.write(a, b'z'))
+time.sleep(0.1); os.kill(second, 15); assert ended(second) == 15
+os.kill(first, 9); assert ended(first) == 9
+termios.tcflow(a, termios.TCOON)
 ",
     );
 }

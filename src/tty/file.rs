@@ -160,7 +160,10 @@ impl FileOps for TtyFile {
     }
 
     fn nature(&self) -> Nature {
-        Nature { is_direct: true, is_stream: true, ..Nature::default() }
+        // Else the host would have a second writer wait, deaf, until the first is answered. (It
+        // does so still where a write begins or ends past the size that is shown.)
+        let has_parallel_writes = true;
+        Nature { is_direct: true, is_stream: true, has_parallel_writes, ..Nature::default() }
     }
 
     fn read(
