@@ -413,6 +413,6 @@ mod tests {
         assert_eq!(*unit.ended.lock(), 2);
         let tape = Arc::new(Slow { is_tape: true, ..Slow::default() });
         let (file, call) = open(&tape, flags::O_NONBLOCK);
-        assert!(matches!(file.write(&call, 0, b"x"), Ok(Answer::Blocked(_))));
+        assert!(matches!(file.write(&call, 0, b"x"), Ok(Answer::Later(_))));
     }
 }
