@@ -117,7 +117,8 @@ mod tests {
         drop((memory.lend(0, 8), memory.lend(8, 16)));
         memory.to_mut()[0] = 8;
         assert_eq!(memory.bytes().as_ptr(), place);
-        assert_eq!(memory.take().as_ptr(), place);
+        let taken = memory.take();
+        assert_eq!(taken.as_ptr(), place);
         assert!(memory.is_empty());
     }
 
