@@ -307,3 +307,23 @@ fn a_handle_shares_less_later_unless_another_has_more() {
     unit.close(reads);
     assert!(unit.open(second, Access::Write, Access::ReadWrite).is_ok());
 }
+
+#[test]
+fn a_share_waits_a_moment_for_another_handle_to_be_closed() {
+    let (unit, engine) = (Arc::new(many()), Engine::new(Time::Simulated));
+    let first = unit.open(A, RW, RW).unwrap();
+    let mine = unit.open(B, Access::Read, RW).unwrap();
+    let calm = Interrupt::default();
+    let busy = unit.share_soon(mine, Access::Read, (&engine, &calm), 1000);
+    assert_eq!(busy, Err(Some(Refusal::Busy(Some(A)))), "the time is over");
+    assert!(engine.now() >= SimTime(1000));
+    let other = Arc::clone(&unit);
+    let closer = engine.after(500, move || other.close(first));
+    assert_eq!(unit.share_soon(mine, Access::Read, (&engine, &calm), 1000), Ok(()));
+    assert!(!engine.cancel(closer));
+    let writer = unit.open(A, Access::Write, RW).err();
+    assert_eq!(writer, Some(Refusal::Busy(Some(B))), "others may only read");
+    let _reader = unit.open(A, Access::Read, RW).unwrap();
+    calm.raise();
+    assert_eq!(unit.share_soon(mine, Access::None, (&engine, &calm), 1000), Err(None));
+}

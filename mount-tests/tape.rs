@@ -7,6 +7,8 @@ pub const CHECKS: &[Check] = &[
     check("three_archives_and_the_second_comes_back", &["mt-st", "tar"], three_archives),
     check("finished_files_outlive_a_kill", &["mt-st", "tar"], kill_between_files),
     check("if_02_records_marks_and_directions", &["python3", "mt-st"], records),
+    check("records_longer_than_the_host_moves_at_once", &["python3"], long_records),
+    check("a_tape_is_measured_as_amtapetype_does", &["python3"], measured),
     check("rs_02_a_tape_has_one_opener", &[], one_opener),
     check("closing_and_opening_again_is_never_busy", &["python3"], never_busy),
     check("if_07_every_command_of_mt", &["mt-st"], commands),
@@ -16,7 +18,7 @@ pub const CHECKS: &[Check] = &[
     check("tapes_are_loaded_and_ejected", &["mt-st"], media),
     check("a_slow_tape_is_left_at_a_signal", &["mt-st", "timeout"], called_away),
     check("a_write_called_away_tells_what_was_written", &["python3"], called_away_in_mid_record),
-    check("er_04_a_bad_tape_tells_its_sense", &[], bad_tape),
+    check("er_04_a_bad_tape_tells_its_sense", &["python3"], bad_tape),
 ];
 
 /// A tree of `$T/tree` with files of all sizes, and a copy of it for each archive.
@@ -252,6 +254,9 @@ fn bad_tape() {
           ctl fault add bad on st0 op=read do error EIO
           ! cat $M/dev/nst0 2>$T/e; grep -q 'Input/output' $T/e
           grep -q '^nst0 .*sense 3/' $M/proc/errors
+          exec 4<$M/dev/nst0; python3 -c 'import fcntl, struct
+l = fcntl.ioctl(4, 0x8018b501, bytes(24))
+assert l[0] == 3 and l[3] & 1 and struct.unpack(\"i\", l[4:8])[0] == 5, l'; exec 4<&-
           ctl fault clear; [ $(cat $M/dev/st0 | wc -c) -gt 0 ]");
 }
 
@@ -299,4 +304,65 @@ fn called_away_in_mid_record() {
               2>/dev/null && exit 1 || [ $? = 137 ]
           ctl thaw st0 || :; ctl repair st0
           until mt-st -f $M/dev/nst0 rewind; do sleep 0.05; done");
+}
+
+const LONG: &str = r"
+import errno, fcntl, os, struct, sys
+fd = os.open(sys.argv[1] + '/dev/nst0', os.O_RDWR)
+sizes = [(1 << 20) - 4096, 1 << 20, (3 << 20) + 5, 10_000_001, 7]
+records = [os.urandom(size) for size in sizes]
+for record in records: assert os.write(fd, record) == len(record)
+os.close(fd)
+fd = os.open(sys.argv[1] + '/dev/st0', os.O_RDONLY); os.close(fd)
+fd = os.open(sys.argv[1] + '/dev/nst0', os.O_RDONLY)
+for record in records: assert os.read(fd, 12 << 20) == record, len(record)
+assert os.read(fd, 10) == b'', 'the mark of the close'
+fcntl.ioctl(fd, 0x40086d01, struct.pack('hxxi', 6, 1))
+assert struct.unpack('q', fcntl.ioctl(fd, 0x80086d03, bytes(8)))[0] == 0, 'MTIOCPOS'
+fcntl.ioctl(fd, 0x40086d01, struct.pack('hxxi', 3, 4))
+assert struct.unpack('q', fcntl.ioctl(fd, 0x80086d03, bytes(8)))[0] == 4, 'five records, no more'
+assert os.read(fd, 100) == records[4]
+";
+
+fn long_records() {
+    let h = House::new();
+    h.sh(&format!("cat > $T/p.py <<'END'\n{LONG}\nEND\npython3 $T/p.py $M"));
+}
+
+/// Fills a tape with blocks, then again with a mark after each few, and reads both back.
+const MEASURED: &str = r"
+import errno, fcntl, os, struct, sys
+def op(fd, op, count=1): fcntl.ioctl(fd, 0x40086d01, struct.pack('hxxi', op, count))
+def fill(every):
+    fd = os.open(sys.argv[1] + '/dev/nst0', os.O_RDWR)
+    op(fd, 6)
+    blocks = marks = 0
+    while True:
+        try:
+            assert os.write(fd, struct.pack('I', blocks) * 8192) == 32768
+            blocks += 1
+            if every and blocks % every == 0: op(fd, 5); marks += 1
+        except OSError as e:
+            assert e.errno == errno.ENOSPC, e
+            break
+    op(fd, 5); op(fd, 6)
+    seen = ends = 0
+    while True:
+        data = os.read(fd, 65536)
+        if data:
+            assert len(data) == 32768 and struct.unpack('I', data[:4])[0] == seen, seen
+            seen, ends = seen + 1, 0
+        elif ends: break
+        else: ends += 1
+    assert seen == blocks, (seen, blocks)
+    os.close(fd)
+    return blocks
+plain, marked = fill(0), fill(10)
+# A mark written in warning is a write that heard of it: one more block may follow.
+assert 200 < marked <= plain + 1 < 256, (plain, marked)
+";
+
+fn measured() {
+    let h = House::with(&["--set", "st0.size=8M"]);
+    h.sh(&format!("cat > $T/p.py <<'END'\n{MEASURED}\nEND\npython3 $T/p.py $M"));
 }
