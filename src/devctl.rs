@@ -71,6 +71,7 @@ enum Operation {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  spindle devctl nst0 ioctl MTIOCTOP 6 1")]
 struct IoctlArgs {
     /// Its name or number: BLKGETSIZE64, 0x80081272
     command: String,
