@@ -1,10 +1,11 @@
 //! The commands of a queue's `.ctl`: one a write, as of lpc, lprm, lp.
 //!
 //! `stop start abort disable enable down MESSAGE up hold N.. release N.. top N.. bottom N pri N P
-//! rm N|USER|- ... move N|* QUEUE redo N clean msg MESSAGE submit STAGED KEY=VALUE.. status`
+//! until N SECONDS rm N|USER|- ... move N|* QUEUE redo N clean msg MESSAGE status
+//! submit STAGED KEY=VALUE..`
 
 use super::Spool;
-use super::job::PRIORITY_MAX;
+use super::job::{Job, PRIORITY_MAX};
 use super::journal::Mark;
 use super::queue::{Core, Flags, Wish};
 use super::view::{user_name, user_number};
@@ -79,6 +80,7 @@ impl QueueControl {
             }
             "top" | "bottom" => self.reorder(verb, words),
             "pri" => self.prioritise(caller, words),
+            "until" => self.until(caller, words),
             "move" => self.move_jobs(caller, words),
             "redo" => self.redo(caller, words),
             "clean" => Ok((None, format!("{}:\n", self.queue))),
@@ -114,9 +116,29 @@ impl QueueControl {
             "holdall" => (|flags, _| flags.holds_all = true, "\tnew jobs are held\n"),
             "noholdall" => (|flags, _| flags.holds_all = false, "\tnew jobs are not held\n"),
             _ => {
-                const VERBS: [&str; 18] = [
-                    "stop", "start", "abort", "disable", "enable", "down", "up", "hold", "release",
-                    "top", "bottom", "pri", "rm", "move", "redo", "msg", "status", "submit",
+                const VERBS: [&str; 22] = [
+                    "stop",
+                    "start",
+                    "abort",
+                    "disable",
+                    "enable",
+                    "down",
+                    "up",
+                    "hold",
+                    "release",
+                    "top",
+                    "bottom",
+                    "pri",
+                    "rm",
+                    "move",
+                    "redo",
+                    "msg",
+                    "status",
+                    "submit",
+                    "holdall",
+                    "noholdall",
+                    "until",
+                    "clean",
                 ];
                 let near = crate::words::closest(verb, VERBS);
                 let near = near.map_or(String::new(), |near| format!(" (did you mean {near}?)"));
@@ -144,7 +166,7 @@ impl QueueControl {
         &self,
         caller: &Caller,
         words: &[String],
-        act: impl Fn(&Spool, &mut Core, u64) -> Result<Mark, Error>,
+        act: impl Fn(&Arc<Spool>, &mut Core, u64) -> Result<Mark, Error>,
     ) -> Done {
         let ids = words.iter().map(|word| number(word)).collect::<Result<Vec<_>, _>>()?;
         if ids.is_empty() {
@@ -254,6 +276,18 @@ impl QueueControl {
         Ok((mark, text))
     }
 
+    /// Holds a job until a time.
+    fn until(&self, caller: &Caller, words: &[String]) -> Done {
+        let [id, until] = words else { return Err(wrong("until: the form is: until N SECONDS")) };
+        let until = until.parse::<u64>().map_err(|_| {
+            let words = "seconds since 1970 are right";
+            wrong(format!("until: {}: {words}", ctl::shown(until)))
+        })?;
+        self.each(caller, std::slice::from_ref(id), |spool, core, id| {
+            spool.hold_until(core, id, until)
+        })
+    }
+
     fn move_jobs(&self, caller: &Caller, words: &[String]) -> Done {
         let [which, to] = words else { return Err(wrong("move: the form is: move N|* QUEUE")) };
         let words = if which == "*" {
@@ -283,7 +317,8 @@ impl QueueControl {
         Ok((None, String::new()))
     }
 
-    /// `submit .STAGED [name=N] [copies=N] [priority=N] [hold=1] [file=BYTES:NAME]..`
+    /// `submit .STAGED [name=N] [copies=N] [priority=N] [hold=1] [until=SECONDS] [class=C]
+    /// [banner=0] [file=BYTES:NAME]..`
     fn submit(&self, caller: &Caller, words: &[String]) -> Done {
         let Some((staged, options)) = words.split_first() else {
             return Err(wrong("submit: which staged file?"));
@@ -299,19 +334,8 @@ impl QueueControl {
         }
         let mut name = String::new();
         for option in options {
-            let bad = || wrong(format!("submit: {} is wrong", ctl::shown(option)));
-            let (key, value) = option.split_once('=').ok_or_else(bad)?;
-            match key {
-                "name" => value.replace('/', "_").trim_start_matches('.').clone_into(&mut name),
-                "copies" => job.copies = value.parse().map_err(|_| bad())?,
-                "priority" => job.priority = value.parse().map_err(|_| bad())?,
-                "hold" => job.is_held = value == "1",
-                "file" => {
-                    let (bytes, name) = value.split_once(':').ok_or_else(bad)?;
-                    job.files.push((name.to_owned(), bytes.parse().map_err(|_| bad())?));
-                }
-                _ => return Err(bad()),
-            }
+            order(&mut job, &mut name, option)
+                .ok_or_else(|| wrong(format!("submit: {} is wrong", ctl::shown(option))))?;
         }
         if !(1..=COPIES_MAX).contains(&job.copies) {
             return Err(wrong(format!("copies: 1 to {COPIES_MAX} are right")));
@@ -322,12 +346,34 @@ impl QueueControl {
         if job.priority > super::job::PRIORITY && !self.spool.is_operator(caller) {
             return Err(Error::new(Errno::EPERM, "only the operator raises a priority"));
         }
-        let (copies, priority, is_held, files) = (job.copies, job.priority, job.is_held, job.files);
-        self.spool.change(&mut core, id, |job| {
-            (job.copies, job.priority, job.is_held, job.files) = (copies, priority, is_held, files);
-        })?;
+        let until = job.until;
+        self.spool.change(&mut core, id, |before| *before = job)?;
         let name = OsStr::new(&name);
         let mark = self.spool.submit_staged(&mut core, id, &self.queue, name)?;
+        drop(core);
+        if until != 0 {
+            self.spool.let_go_at(id, until);
+        }
         Ok((Some(mark), format!("{id}\n")))
     }
+}
+
+/// One wish of whoever submits; `None`: it is wrong.
+fn order(job: &mut Job, name: &mut String, option: &str) -> Option<()> {
+    let (key, value) = option.split_once('=')?;
+    match key {
+        "name" => value.replace('/', "_").trim_start_matches('.').clone_into(name),
+        "copies" => job.copies = value.parse().ok()?,
+        "priority" => job.priority = value.parse().ok()?,
+        "hold" => job.is_held = value == "1",
+        "until" => job.until = value.parse().ok()?,
+        "class" => value.clone_into(&mut job.class),
+        "banner" => job.is_plain = value == "0",
+        "file" => {
+            let (bytes, name) = value.split_once(':')?;
+            job.files.push((name.to_owned(), bytes.parse().ok()?));
+        }
+        _ => return None,
+    }
+    Some(())
 }

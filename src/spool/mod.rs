@@ -9,12 +9,15 @@
 //! `writer.rs` is a job being written, `ops.rs` what is done to jobs, `control.rs` the commands,
 //! `text.rs` their formats, `printer.rs` the thread that prints.
 
+mod banner;
 mod control;
+mod door;
 mod fs;
 mod job;
 mod journal;
 mod lpd;
 mod ops;
+mod order;
 mod printer;
 mod queue;
 mod recover;
@@ -24,6 +27,7 @@ pub mod text;
 mod view;
 mod writer;
 
+pub use banner::Banner;
 pub use fs::SpoolFs;
 
 use crate::error::{Errno, Error};
@@ -51,6 +55,8 @@ pub struct QueueSettings {
     pub members: Vec<String>,
     /// Longest job, in bytes; `None`: no limit.
     pub bytes_max: Option<u64>,
+    /// The page before each job.
+    pub banner: Banner,
 }
 
 /// A printer: the name of its queue, and its hardware.
@@ -85,7 +91,7 @@ pub struct Spool {
     core: Mutex<Core>,
     journal: Journal,
     printers: Vec<Arc<Printer>>,
-    doors: Mutex<Vec<lpd::Door>>,
+    doors: Mutex<Vec<door::Door>>,
     made: SystemTime,
     host: String,
 }
@@ -120,6 +126,7 @@ impl Spool {
             let queue = core.queue_mut(&settings.name);
             queue.members = settings.members;
             queue.bytes_max = settings.bytes_max;
+            queue.banner = settings.banner;
         }
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let printers = printers.into_iter().map(Printer::new).collect();
@@ -143,6 +150,14 @@ impl Spool {
     /// # Errors
     /// The host's, when it refuses a thread.
     pub fn start(self: &Arc<Self>) -> std::io::Result<()> {
+        let held: Vec<(u64, u64)> = {
+            let core = self.core.lock();
+            let held = core.jobs.values().filter(|job| job.until != 0);
+            held.map(|job| (job.id, job.until)).collect()
+        };
+        for (id, until) in held {
+            self.let_go_at(id, until);
+        }
         self.printers.iter().try_for_each(|printer| printer.start(self))
     }
 
@@ -151,7 +166,7 @@ impl Spool {
     /// # Errors
     /// The host's, such as that the address is taken.
     pub fn listen(self: &Arc<Self>, address: &str) -> Result<(), Error> {
-        let door = lpd::open_lpd(self, address)?;
+        let door = door::open_lpd(self, address)?;
         self.doors.lock().push(door);
         Ok(())
     }
@@ -161,7 +176,7 @@ impl Spool {
     /// # Errors
     /// As [`Spool::listen`].
     pub fn listen_raw(self: &Arc<Self>, queue: &str, address: &str) -> Result<(), Error> {
-        let door = lpd::open_raw(self, queue, address)?;
+        let door = door::open_raw(self, queue, address)?;
         self.doors.lock().push(door);
         Ok(())
     }

@@ -9,6 +9,7 @@ use super::queue::{Core, Flags, Record, Wish};
 use super::{GHOST_SECONDS, Spool, journal, no_job, now};
 use crate::error::{Errno, Error};
 use crate::file::Caller;
+use crate::sync::Arc;
 use std::ffi::OsStr;
 
 impl Spool {
@@ -76,11 +77,45 @@ impl Spool {
     /// Holds a job, or lets it go. One that is being printed goes back to the queue first.
     pub(super) fn hold(&self, core: &mut Core, id: u64, is_held: bool) -> Result<Mark, Error> {
         let is_active = core.jobs.get(&id).is_some_and(|job| job.active.is_some());
-        let mark = self.change(core, id, |job| job.is_held = is_held)?;
+        let mark = self.change(core, id, |job| (job.is_held, job.until) = (is_held, 0))?;
         if is_active && is_held {
             core.wishes.insert(id, Wish::Requeue);
         }
         Ok(mark)
+    }
+
+    /// Holds a job until a time, in seconds since 1970.
+    pub(super) fn hold_until(
+        self: &Arc<Self>,
+        core: &mut Core,
+        id: u64,
+        until: u64,
+    ) -> Result<Mark, Error> {
+        let is_active = core.jobs.get(&id).is_some_and(|job| job.active.is_some());
+        let mark = self.change(core, id, |job| (job.is_held, job.until) = (false, until))?;
+        if is_active {
+            core.wishes.insert(id, Wish::Requeue);
+        }
+        self.let_go_at(id, until);
+        Ok(mark)
+    }
+
+    /// Has a job that is held until then let go.
+    pub(super) fn let_go_at(self: &Arc<Self>, id: u64, until: u64) {
+        let nanos = until.saturating_sub(now()).saturating_mul(1_000_000_000);
+        let spool = Arc::downgrade(self);
+        self.engine.after(nanos, move || {
+            let Some(spool) = spool.upgrade() else { return };
+            let mut core = spool.core.lock();
+            // Held until another time meanwhile, or let go: that counts.
+            if core.jobs.get(&id).is_some_and(|job| job.until == until)
+                && let Err(error) = spool.change(&mut core, id, |job| job.until = 0)
+            {
+                log::error!(target: "spool", "job {id} stays held: {error}");
+            }
+            drop(core);
+            spool.ring();
+        });
     }
 
     /// Gives a job another priority; only the operator may raise one.
@@ -209,6 +244,10 @@ impl Spool {
             known.ok_or_else(|| Error::new(Errno::ENOENT, format!("{queue}: unknown printer")))?;
         let mut flags = known.flags.clone();
         change(&mut flags);
+        if flags == known.flags {
+            return self.commit(core, &[]);
+        }
+        flags.since = now();
         self.commit(core, &[Record::Flags(queue.to_owned(), flags)])
     }
 
