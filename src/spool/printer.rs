@@ -314,8 +314,11 @@ impl Printer {
         spool.ring();
     }
 
-    /// Waits before another try, ever longer; a wish, or a hand at the queue, ends it.
+    /// Waits before another try, ever longer; a wish ends it, and so does who stops the queue.
     fn pause(&self, spool: &Spool, pause: &mut u64, id: Option<u64>) -> bool {
+        let is_stopped =
+            |core: &Core| core.queues.get(&self.name).is_none_or(|queue| queue.flags.is_stopped);
+        let was_stopped = is_stopped(&spool.core.lock());
         let until = spool.engine.now().after(*pause);
         let bell = Arc::clone(&self.bell);
         let event = spool.engine.after(*pause, move || bell.ring());
@@ -323,7 +326,8 @@ impl Printer {
         let is_over = || {
             let is_wished = id.is_some_and(|id| {
                 let core = spool.core.lock();
-                core.wishes.contains_key(&id) || !core.jobs.contains_key(&id)
+                let is_gone = core.wishes.contains_key(&id) || !core.jobs.contains_key(&id);
+                is_gone || (!was_stopped && is_stopped(&core))
             });
             is_wished || spool.engine.now() >= until
         };
@@ -346,7 +350,15 @@ impl Printer {
         match (went_on, wish) {
             (false, _) => Err(Cut::Away),
             (_, Some(wish)) => Err(Cut::Wish(wish)),
-            _ => outcome.map_err(|error| Cut::Trouble(error.to_string())),
+            _ => outcome.map_err(|error| Cut::Trouble(self.failure(error))),
+        }
+    }
+
+    /// Why a try failed, in words for the queue's users; the log has the host's.
+    fn failure(&self, error: IoError) -> String {
+        match error {
+            IoError::Hardware => format!("its output {} failed; it is tried again", self.sink),
+            other => other.to_string(),
         }
     }
 
