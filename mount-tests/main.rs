@@ -24,6 +24,8 @@ mod input;
 mod life;
 /// Names: the tree, mounts, nodes, numbers.
 mod names;
+/// Printers: what they print on, what can go wrong with them, banners, classes.
+mod printers;
 /// Queues and errors: requests held, ordered, retried, failed and told.
 mod queues;
 /// What the reports say.
@@ -72,7 +74,7 @@ fn main() {
     if let Some(reason) = &cannot_mount {
         eprintln!("NOTHING IS MOUNTED HERE: {reason}; every check on a mount is skipped");
     }
-    let rooms: [(&str, &[Check]); 11] = [
+    let rooms: [(&str, &[Check]); 12] = [
         ("block", block::CHECKS),
         ("cache", cache::CHECKS),
         ("crash", crash::CHECKS),
@@ -80,6 +82,7 @@ fn main() {
         ("input", input::CHECKS),
         ("life", life::CHECKS),
         ("names", names::CHECKS),
+        ("printers", printers::CHECKS),
         ("queues", queues::CHECKS),
         ("reports", reports::CHECKS),
         ("spool", spool::CHECKS),

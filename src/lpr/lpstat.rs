@@ -60,7 +60,9 @@ pub struct LpstatArgs {
 /// That there is no such queue.
 pub fn lpstat(office: &Office, args: &LpstatArgs) -> Result<Said, String> {
     let all = office.queues()?;
-    let names = if args.queues.is_empty() { all.clone() } else { args.queues.clone() };
+    let mut names = if args.queues.is_empty() { all.clone() } else { args.queues.clone() };
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone())); // `-p lp0 -a lp0`
     if let Some(name) = names.iter().find(|name| !all.contains(name)) {
         return Err(format!("Invalid destination name in list \"{name}\"."));
     }
