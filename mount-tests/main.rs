@@ -54,7 +54,11 @@ fn trial(room: &str, check: &Check, cannot_mount: Option<&String>) -> Trial {
         "root" => !house::is_root(),
         tool => !house::has(tool),
     });
-    let reason = cannot_mount.cloned().or_else(|| lacks.map(|tool| format!("needs {tool}")));
+    let needs = |tool: &&str| match tool.split_once("/target/clients/") {
+        Some((_, client)) => format!("needs {client} (scripts/clients fetches it)"),
+        None => format!("needs {tool}"),
+    };
+    let reason = cannot_mount.cloned().or_else(|| lacks.map(needs));
     let name = format!("{room}::{}", check.name);
     let run = check.run;
     if let Some(reason) = &reason {
