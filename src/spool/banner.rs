@@ -52,14 +52,18 @@ impl Banner {
 
 /// A word in big letters, each drawn with itself.
 fn big(word: &str) -> String {
+    let rows_of = |letter: char| {
+        let letter = if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' };
+        (letter, BASIC_LEGACY[letter as usize])
+    };
+    let letters: Vec<(char, [u8; 8])> = word.chars().take(LETTERS_MAX).map(rows_of).collect();
     let mut text = String::new();
     for row in 0..8 {
-        let mut line = String::new();
-        for letter in word.chars().take(LETTERS_MAX) {
-            let letter = if letter.is_ascii_graphic() || letter == ' ' { letter } else { '?' };
-            let bits = BASIC_LEGACY[letter as usize][row];
-            line.extend((0..8).map(|bit| if bits >> bit & 1 == 1 { letter } else { ' ' }));
-        }
+        let drawn = |(letter, rows): &(char, [u8; 8])| -> String {
+            let dot = |bit: u8| if rows[row] >> bit & 1 == 1 { *letter } else { ' ' };
+            (0..8).map(dot).collect()
+        };
+        let line: String = letters.iter().map(drawn).collect();
         text += line.trim_end();
         text += "\n\r";
     }
