@@ -52,8 +52,8 @@ fn protection() {
           blockdev --setrw $M/dev/sd1; echo x >&3; [ $(head -c 1 $M/dev/sd1) = x ]");
 }
 
-/// Random numbers, sizes, contents and pointers at every node; random command blocks among them. The
-/// host's own commands (they never reach us) are left out, and those that are meant to change
+/// Random numbers, sizes, contents and pointers at every node; random command blocks among them.
+/// The host's own commands (they never reach us) are left out, and those that are meant to change
 /// something and may: of read-ahead, of protection, of reservation.
 const RANDOM: &str = r"
 import ctypes, errno, os, random, struct, sys
@@ -119,7 +119,7 @@ fn random_commands() {
          a=$(sum); r=$(size); for i in 1 2 3 4 5 6 7 8; do
              timeout 280 python3 $T/p.py $M $(({seed} + i)) {each} & all=\"${{all:-}} $!\"; done
          for p in $all; do wait $p; done
-         until [ \"$(awk '$4 == \"char\" || $4 == \"block\" || $4 == \"raw\"' $M/proc/files)\" = '' ]
+         until [ -z \"$(awk '$4 ~ /^(char|block|raw)$/' $M/proc/files)\" ]
          do sleep 0.01; done
          b=$(sum); [ \"$a\" = \"$b\" ] || {{ echo \"$a\" \"$b\"; exit 1; }}
          echo grown by $(($(size) - r)) KiB; [ $(($(size) - r)) -lt 65536 ]"

@@ -35,7 +35,8 @@ def sg(fd, cdb, want=0, pieces=None, interface='S'):
     hdr = bytearray(struct.pack('=iiBBHIQQQIIi4xQ24x', ord(interface), -2 if out else -3 if size
         else -1, len(cdb), 64, count, size, at, address(cdb), address(sense), 60000, 0, 0, 0))
     fcntl.ioctl(fd, 0x2285, hdr, True)
-    status, masked, _, sense_len, host, driver, left, _, info = struct.unpack_from('=BBBBHHiII', hdr, 64)
+    status, masked, _, sense_len, host, driver, left, _, info = struct.unpack_from(
+        '=BBBBHHiII', hdr, 64)
     assert host == 0 and masked == status >> 1 and info == (status != 0), hdr[64:]
     return status, sense.raw[:sense_len], b'' if out else data.raw[:size - left], left
 def key(sense): return '%x/%02x/%02x' % (sense[2], sense[12], sense[13])

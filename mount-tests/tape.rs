@@ -297,5 +297,6 @@ fn called_away_in_mid_record() {
     h.sh("dd if=/dev/zero of=$M/dev/nst0 bs=512k count=1 status=none
           ctl freeze st0; timeout -s KILL 0.3 dd if=/dev/zero of=$M/dev/nst0 bs=512k count=1 \
               2>/dev/null && exit 1 || [ $? = 137 ]
-          ctl thaw st0 || :; ctl repair st0; until mt-st -f $M/dev/nst0 rewind; do sleep 0.05; done");
+          ctl thaw st0 || :; ctl repair st0
+          until mt-st -f $M/dev/nst0 rewind; do sleep 0.05; done");
 }

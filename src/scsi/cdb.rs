@@ -388,7 +388,9 @@ mod tests {
 
         #[test]
         fn every_code_is_read_to_its_length_and_no_further(
-            code in any::<u8>(), rest in prop::collection::vec(any::<u8>(), 31..32), more in any::<u8>()
+            code in any::<u8>(),
+            rest in prop::collection::vec(any::<u8>(), 31..32),
+            more in any::<u8>(),
         ) {
             let whole: Vec<u8> = std::iter::once(code).chain(rest).collect();
             let Some(len) = length(code) else { return Ok(()) };
