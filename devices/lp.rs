@@ -5,12 +5,13 @@
 use crate::bus::irq::Sharing;
 use crate::bus::{BusAddress, DmaChannel, PortIo};
 use crate::contract::{
-    AttachError, Attached, CharDevice, Driver, IoError, Ioctl, Key, Kind, State as UnitState,
-    Status, UnitConfig, WaitQueue,
+    AttachError, Attached, CharDevice, Driver, IoError, Ioctl, Key, Kind, PropertyError,
+    State as UnitState, Status, UnitConfig, WaitQueue,
 };
 use crate::machine::Machine;
 use crate::manual::printer as manual;
 use crate::sync::{Arc, Mutex};
+use crate::value::{format_rate, parse_rate};
 
 /// Commands of [`CharDevice::ioctl`], for the spooler and for the machine's operator.
 pub mod commands {
@@ -21,12 +22,21 @@ pub mod commands {
     /// How the last block ended: `WouldBlock` while it has not; `NoSpace`, `Hardware`. The output
     /// is the number of its bytes that are on paper, in 8 bytes.
     pub const OUTCOME: u32 = 0x4c50_0003;
-    /// Stops what is under way, at once.
+    /// Stops what is under way, at once. Any input means: as if it were switched off.
     pub const RESET: u32 = 0x4c50_0004;
     /// What hinders it, in one byte of output: the bits of [`super::conditions`].
     pub const CONDITIONS: u32 = 0x4c50_0005;
     /// Works its panel: words such as `paper 10`, `jam`, `cover open`.
     pub const PANEL: u32 = 0x4c50_0006;
+    /// `LPGETIRQ` of linux/lp.h: its interrupt line, as an `int`.
+    pub const LPGETIRQ: u32 = 0x0606;
+    /// `LPGETSTATUS` of linux/lp.h: the status register, as an `int`.
+    pub const LPGETSTATUS: u32 = 0x060b;
+    /// `LPRESET` of linux/lp.h: resets it; what it was doing is lost.
+    pub const LPRESET: u32 = 0x060c;
+    /// Those of linux/lp.h, which are anybody's.
+    pub(super) const LISTED: &[(u32, &str)] =
+        &[(LPGETIRQ, "LPGETIRQ"), (LPGETSTATUS, "LPGETSTATUS"), (LPRESET, "LPRESET")];
 }
 
 /// What hinders a printer, in words, by the bits of [`commands::CONDITIONS`].
@@ -37,6 +47,7 @@ pub fn conditions(bits: u8) -> String {
         (manual::COVER, "cover open"),
         (manual::JAM, "paper jam"),
         (manual::OUT, "out of paper"),
+        (manual::WORN, "out of ribbon"),
     ];
     let holds = |(bit, _): &&(u32, &str)| u32::from(bits) & bit != 0;
     table.iter().filter(holds).map(|(_, words)| *words).collect::<Vec<_>>().join(", ")
@@ -61,6 +72,18 @@ const KEYS: &[Key] = &[
         kind: Kind::Number,
         default: "",
         doc: "sheets in it; not written: no end of them",
+    },
+    Key {
+        name: "ribbon",
+        kind: Kind::Number,
+        default: "",
+        doc: "letters its ribbon is good for; not written: no end of them",
+    },
+    Key {
+        name: "buffer",
+        kind: Kind::Size,
+        default: "1",
+        doc: "bytes it takes by strobe before it has printed them",
     },
     Key { name: "port", kind: Kind::Number, default: "", doc: "its first port" },
     Key { name: "irq", kind: Kind::Number, default: "", doc: "its interrupt line" },
@@ -105,7 +128,7 @@ impl Driver for Lp {
         let line = machine.irqs.claim(&unit.name, irq, Sharing::Shared)?;
         let channel = machine.dma.claim(&unit.name, dma)?;
         let printer =
-            Arc::new(Printer { io, channel, state: Mutex::default(), bell: Arc::default() });
+            Arc::new(Printer { io, irq, channel, state: Mutex::default(), bell: Arc::default() });
         let listener = Arc::downgrade(&printer);
         line.connect(move || {
             if let Some(printer) = listener.upgrade() {
@@ -147,6 +170,7 @@ impl Driver for Spooled {
 
 struct Printer {
     io: PortIo,
+    irq: u8,
     channel: DmaChannel,
     state: Mutex<Desk>,
     bell: Arc<WaitQueue>,
@@ -198,6 +222,17 @@ impl Printer {
         }
     }
 
+    fn reset(&self, desk: &mut Desk, is_hard: bool) {
+        if is_hard {
+            self.io.outb(manual::CONTROL, 0);
+            self.io.outb(manual::CONTROL, manual::NOT_INIT);
+        } else {
+            self.io.outl(manual::OP, manual::RESET);
+        }
+        self.take_back(desk);
+        (desk.failure, desk.waiting) = (None, None);
+    }
+
     fn interrupt(&self) {
         {
             let mut desk = self.state.lock();
@@ -239,6 +274,11 @@ impl Printer {
                 let sheets: u32 = sheets.parse().map_err(|_| IoError::Invalid)?;
                 self.io.outl(manual::PAPER, sheets.min(u32::MAX - 1));
             }
+            ["ribbon", "endless"] => self.io.outl(manual::RIBBON, u32::MAX),
+            ["ribbon", letters] => {
+                let letters: u32 = letters.parse().map_err(|_| IoError::Invalid)?;
+                self.io.outl(manual::RIBBON, letters.min(u32::MAX - 1));
+            }
             ["jam"] => set(manual::JAM, true),
             ["unjam"] => set(manual::JAM, false),
             ["offline"] => set(manual::OFFLINE, true),
@@ -250,6 +290,15 @@ impl Printer {
         self.bell.ring();
         Ok(())
     }
+}
+
+/// Bytes of a C `int`.
+const INT_BYTES: usize = 4;
+
+fn tell(call: &mut Ioctl<'_>, number: u32) -> Result<(), IoError> {
+    let output = call.output.get_mut(..INT_BYTES).ok_or(IoError::Invalid)?;
+    output.copy_from_slice(&number.to_ne_bytes());
+    Ok(())
 }
 
 impl CharDevice for Printer {
@@ -318,11 +367,20 @@ impl CharDevice for Printer {
                 }
             }
             commands::RESET => {
-                self.io.outl(manual::OP, manual::RESET);
-                self.take_back(&mut desk);
-                (desk.failure, desk.waiting) = (None, None);
+                self.reset(&mut desk, !call.input.is_empty());
                 Ok(())
             }
+            commands::LPRESET => {
+                self.reset(&mut desk, true);
+                // What it had begun is cut short, or the next job would go on in it.
+                if desk.is_begun {
+                    self.start(&mut desk, manual::END, b"cut".to_vec())
+                } else {
+                    Ok(())
+                }
+            }
+            commands::LPGETSTATUS => tell(call, self.io.inb(manual::STATUS).into()),
+            commands::LPGETIRQ => tell(call, self.irq.into()),
             commands::CONDITIONS => {
                 if let Some(output) = call.output.first_mut() {
                     *output = self.io.inl(manual::PANEL).to_le_bytes()[0];
@@ -334,6 +392,49 @@ impl CharDevice for Printer {
                 self.panel(std::str::from_utf8(call.input).map_err(|_| IoError::Invalid)?)
             }
             _ => Err(IoError::Unsupported),
+        }
+    }
+
+    fn commands(&self) -> &'static [(u32, &'static str)] {
+        commands::LISTED
+    }
+
+    fn bare_answer(&self, cmd: u32) -> Option<usize> {
+        match cmd {
+            commands::LPGETSTATUS | commands::LPGETIRQ => Some(INT_BYTES),
+            commands::LPRESET => Some(0),
+            _ => None,
+        }
+    }
+
+    fn properties(&self) -> Vec<(&'static str, String)> {
+        let count = |register| match self.io.inl(register) {
+            u32::MAX => "endless".to_owned(),
+            number => number.to_string(),
+        };
+        vec![
+            ("rate", format_rate(self.io.inl(manual::RATE).into())),
+            ("paper", count(manual::PAPER)),
+            ("ribbon", count(manual::RIBBON)),
+            ("buffer", count(manual::BUFFER)),
+            ("pages", count(manual::PAGES)),
+        ]
+    }
+
+    fn set_property(&self, name: &str, value: &str) -> Result<(), PropertyError> {
+        match name {
+            "rate" => {
+                let rate = parse_rate(value).and_then(|rate| u32::try_from(rate).ok());
+                let right = "a rate such as 500K/s, 0/s for at once";
+                let rate = rate.ok_or_else(|| PropertyError::Value(right.into()))?;
+                self.io.outl(manual::RATE, rate);
+                Ok(())
+            }
+            "paper" | "ribbon" => self
+                .panel(&format!("{name} {value}"))
+                .map_err(|_| PropertyError::Value("a number, or endless".into())),
+            "buffer" | "pages" => Err(PropertyError::Value("it is only told".into())),
+            _ => Err(PropertyError::Unknown),
         }
     }
 
@@ -354,115 +455,5 @@ impl CharDevice for Printer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::contract::Value;
-    use crate::engine::{Engine, Time};
-
-    struct Office {
-        machine: Machine,
-        dir: tempfile::TempDir,
-        unit: Arc<dyn CharDevice>,
-    }
-
-    fn office(keys: &[(&str, Value)]) -> Office {
-        let dir = tempfile::tempdir().unwrap();
-        let engine = Engine::new(Time::Simulated);
-        let machine = Machine::new(engine, Some(dir.path().to_owned()), 1);
-        let places = [("port", 0x378), ("irq", 7), ("dma", 3)];
-        let mut unit = UnitConfig { name: "lp0".into(), driver: "lp".into(), ..Default::default() };
-        unit.values.extend(places.map(|(key, n)| (key.to_owned(), Value::Number(n))));
-        unit.values.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
-        crate::chip::install_printer(&machine, &unit).unwrap();
-        let attached = Lp.attach(&unit, &machine).unwrap();
-        Office { machine, dir, unit: Arc::clone(&attached.character[0].2) }
-    }
-
-    impl Office {
-        fn ioctl(&self, cmd: u32, input: &[u8]) -> Result<u64, IoError> {
-            let mut output = [0; 8];
-            self.unit.ioctl(&mut Ioctl { cmd, input, output: &mut output })?;
-            Ok(u64::from_le_bytes(output))
-        }
-
-        fn settle(&self) -> Result<u64, IoError> {
-            let mut outcome = Err(IoError::WouldBlock);
-            let done = || {
-                outcome = self.ioctl(commands::OUTCOME, &[]);
-                outcome != Err(IoError::WouldBlock)
-            };
-            self.machine.engine.wait(&self.unit.waits().unwrap(), None, done).unwrap();
-            outcome
-        }
-
-        fn out(&self) -> String {
-            std::fs::read_to_string(self.dir.path().join("lp0.out")).unwrap_or_default()
-        }
-    }
-
-    #[test]
-    fn a_job_is_begun_printed_and_ended() {
-        let office = office(&[]);
-        office.ioctl(commands::BEGIN, b"1 x").unwrap();
-        office.settle().unwrap();
-        assert_eq!(office.unit.write(0, b"hello"), Ok(5));
-        assert_eq!(office.unit.write(0, b"again"), Err(IoError::WouldBlock));
-        assert_eq!(office.settle(), Ok(5));
-        office.ioctl(commands::END, b"").unwrap();
-        office.settle().unwrap();
-        assert_eq!(office.out(), "hello");
-    }
-
-    #[test]
-    fn who_writes_without_a_job_gets_one_and_has_the_printer_alone() {
-        let office = office(&[]);
-        office.unit.open().unwrap();
-        assert_eq!(office.unit.open(), Err(IoError::Busy));
-        assert_eq!(office.unit.write(0, b"direct"), Ok(6));
-        office.unit.close();
-        office.settle().unwrap();
-        assert_eq!(office.out(), "direct");
-        office.unit.open().unwrap();
-    }
-
-    #[test]
-    fn the_panel_stops_it_and_lets_it_go_on() {
-        let office = office(&[]);
-        for (stop, words, go) in [
-            ("jam", "paper jam", "unjam"),
-            ("offline", "off line", "online"),
-            ("cover open", "cover open", "cover closed"),
-            ("paper 0", "out of paper", "paper 5"),
-        ] {
-            office.ioctl(commands::PANEL, stop.as_bytes()).unwrap();
-            let mut output = [0];
-            let mut call = Ioctl { cmd: commands::CONDITIONS, input: &[], output: &mut output };
-            office.unit.ioctl(&mut call).unwrap();
-            assert_eq!(conditions(output[0]), words);
-            assert_eq!(office.unit.status().state, UnitState::Offline);
-            office.ioctl(commands::PANEL, go.as_bytes()).unwrap();
-            assert_eq!(office.unit.status().state, UnitState::Idle);
-        }
-        assert_eq!(office.ioctl(commands::PANEL, b"paper x"), Err(IoError::Invalid));
-    }
-
-    #[test]
-    fn an_output_that_cannot_be_had_is_told() {
-        let office = office(&[("sink", Value::Text("no/such/dir/x".into()))]);
-        office.ioctl(commands::BEGIN, b"1 x").unwrap();
-        assert_eq!(office.settle(), Err(IoError::Hardware));
-    }
-
-    #[test]
-    fn a_printer_with_a_speed_takes_its_time() {
-        use crate::contract::Clock;
-        let office = office(&[("rate", Value::Number(1000))]);
-        office.ioctl(commands::BEGIN, b"1 x").unwrap();
-        office.settle().unwrap();
-        let begun = office.machine.engine.now();
-        office.unit.write(0, &[b'x'; 2000]).unwrap();
-        office.settle().unwrap();
-        let seconds = office.machine.engine.now().since(begun) as f64 / 1e9;
-        assert!((1.9..2.1).contains(&seconds), "{seconds}");
-    }
-}
+#[path = "lp_tests.rs"]
+mod tests;

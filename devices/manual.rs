@@ -122,7 +122,7 @@ pub const FUA: u8 = 1;
 /// beside them the means to give it a block at once and to work its panel.
 pub mod printer {
     /// Ports it takes.
-    pub const PORTS: u16 = 0x30;
+    pub const PORTS: u16 = 0x40;
     /// What [`ID`] answers.
     pub const PRINTER_ID: u32 = 0x5350_1284;
 
@@ -146,12 +146,16 @@ pub mod printer {
     pub const DONE: u16 = 0x1c;
     /// RW: sheets left; all ones: no end of them.
     pub const PAPER: u16 = 0x20;
-    /// RW: what is set on its panel: [`OFFLINE`], [`COVER`], [`JAM`]. R also: [`OUT`].
+    /// RW: what is set on its panel: [`OFFLINE`], [`COVER`], [`JAM`]. R also: [`OUT`], [`WORN`].
     pub const PANEL: u16 = 0x24;
     /// RW: bytes a second; 0: at once.
     pub const RATE: u16 = 0x28;
     /// R: sheets printed since power-on.
     pub const PAGES: u16 = 0x2c;
+    /// RW: letters that its ribbon is good for; all ones: no end of them.
+    pub const RIBBON: u16 = 0x30;
+    /// R: how many bytes its buffer takes that come by strobe.
+    pub const BUFFER: u16 = 0x34;
 
     /// Ready for a byte.
     pub const NOT_BUSY: u8 = 0x80;
@@ -166,7 +170,7 @@ pub mod printer {
 
     /// The byte in [`DATA`] is good: acted upon when it rises.
     pub const STROBE: u8 = 0x01;
-    /// Low resets it.
+    /// Low resets it: what it was doing is lost.
     pub const NOT_INIT: u8 = 0x04;
     /// A line is raised for a byte that was taken by strobe.
     pub const IRQ_ENABLE: u8 = 0x10;
@@ -197,4 +201,6 @@ pub mod printer {
     pub const JAM: u32 = 4;
     /// Out of paper.
     pub const OUT: u32 = 8;
+    /// The ribbon is worn out.
+    pub const WORN: u32 = 0x10;
 }

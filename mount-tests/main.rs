@@ -30,6 +30,8 @@ mod ioctl;
 mod life;
 /// Names: the tree, mounts, nodes, numbers.
 mod names;
+/// Printers: what they print on, what can go wrong with them, banners, classes.
+mod printers;
 /// Queues and errors: requests held, ordered, retried, failed and told.
 mod queues;
 /// What the reports say.
@@ -68,7 +70,11 @@ fn trial(room: &str, check: &Check, cannot_mount: Option<&String>) -> Trial {
         "root" => !house::is_root(),
         tool => !house::has(tool),
     });
-    let reason = cannot_mount.cloned().or_else(|| lacks.map(|tool| format!("needs {tool}")));
+    let needs = |tool: &&str| match tool.split_once("/target/clients/") {
+        Some((_, client)) => format!("needs {client} (scripts/clients fetches it)"),
+        None => format!("needs {tool}"),
+    };
+    let reason = cannot_mount.cloned().or_else(|| lacks.map(needs));
     let name = format!("{room}::{}", check.name);
     let run = check.run;
     if let Some(reason) = &reason {
@@ -99,6 +105,7 @@ fn main() {
         ("ioctl", ioctl::CHECKS),
         ("life", life::CHECKS),
         ("names", names::CHECKS),
+        ("printers", printers::CHECKS),
         ("queues", queues::CHECKS),
         ("reports", reports::CHECKS),
         ("reserve", reserve::CHECKS),

@@ -35,7 +35,7 @@ pub fn sh(h: &House, script: &str) -> String {
 }
 
 /// The same; it may fail.
-fn try_sh(h: &House, script: &str) -> Said {
+pub fn try_sh(h: &House, script: &str) -> Said {
     h.try_sh(&format!("export SPINDLE_AT=$M\n{script}"))
 }
 

@@ -8,7 +8,7 @@ use crate::error::{Errno, Error};
 use crate::file::{Device, OpenFiles, SpecialFiles};
 use crate::kernel::{DISK_MODE, Kernel, kind_of};
 use crate::spec::Special;
-use crate::spool::{PrinterUnit, QueueSettings, Settings, Spool, SpoolFs};
+use crate::spool::{Banner, PrinterUnit, QueueSettings, Settings, Spool, SpoolFs};
 use crate::sync::{Arc, Mutex};
 use crate::vfs::Vfs;
 use crate::{reports, verbs};
@@ -60,6 +60,11 @@ fn start_spool(kernel: &Arc<Kernel>, config: &Config, state: &Path) -> Result<Ar
         name: queue.name.clone(),
         members: queue.members.clone(),
         bytes_max: queue.bytes_max,
+        banner: match queue.banner.as_str() {
+            "short" => Banner::Short,
+            "long" => Banner::Long,
+            _ => Banner::None,
+        },
     };
     let spool = Spool::open(Settings {
         dir: state.join("spool"),

@@ -277,6 +277,15 @@ impl FileOps for CharFile {
                 return answer;
             }
         }
+        if let Some(bytes) = self.node.unit.bare_answer(ioctl.cmd) {
+            let mut output = vec![0; bytes];
+            let mut command = Ioctl { cmd: ioctl.cmd, input: &[], output: &mut output };
+            self.node.unit.ioctl(&mut command).map_err(|error| self.node.told(error))?;
+            if bytes > 0 {
+                ioctl.memory.write(ioctl.memory.argument()?, &output)?;
+            }
+            return Ok(Answer::Now((0, Vec::new())));
+        }
         let (cmd, input, out_bytes) = (ioctl.cmd, ioctl.input.to_vec(), ioctl.out_bytes);
         let attempt = move |unit: &dyn CharDevice| {
             let mut output = vec![0; out_bytes];

@@ -135,6 +135,7 @@ fn printers(k: &Arc<Kernel>) -> Vec<Verb> {
     }
     vec![
         panel!("paper", "PRINTER SHEETS|endless", 2, "puts paper into a printer; 0: takes it out"),
+        panel!("ribbon", "PRINTER LETTERS|endless", 2, "puts a ribbon into a printer"),
         panel!("jam", "PRINTER", 1, "jams a printer's paper"),
         panel!("unjam", "PRINTER", 1, "clears a paper jam"),
         panel!("offline", "PRINTER", 1, "switches a printer off line"),

@@ -2,15 +2,23 @@
 //!
 //! Beginning and ending a job may wait; putting bytes never does.
 
+use crate::sync::{Arc, Mutex};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 use std::fs::File;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 /// How long a printer on the network may take to answer.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// How long it may keep a connection whose job it has.
+const TAKEN_MAX: Duration = Duration::from_secs(5);
 
 /// Why bytes were not put.
 #[derive(Debug)]
@@ -39,10 +47,40 @@ enum Out {
     Tcp(TcpStream),
 }
 
+/// The command that is being printed on, so that it can be ended while its end is waited for.
+#[derive(Default)]
+pub(super) struct Running(Mutex<Option<(Pid, When)>>);
+
+/// When a command is ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// Its end is being waited for.
+    Waited,
+    /// In any case.
+    Always,
+}
+
+impl Running {
+    /// Ends the command that runs now, with all it has started.
+    pub(super) fn end(&self, when: When) {
+        let running = self.0.lock();
+        if let Some((pid, is)) = *running
+            && (when == When::Always || is == when)
+        {
+            let _ = killpg(pid, Signal::SIGKILL); // it may be gone
+        }
+    }
+
+    fn set(&self, state: Option<(Pid, When)>) {
+        *self.0.lock() = state;
+    }
+}
+
 /// See the head of this file.
 pub(super) struct Paper {
     place: Place,
     out: Out,
+    running: Arc<Running>,
 }
 
 fn broken(what: &str, error: &std::io::Error) -> Refused {
@@ -63,7 +101,12 @@ impl Paper {
         } else {
             Place::File(inside(sink))
         };
-        Paper { place, out: Out::Nothing }
+        Paper { place, out: Out::Nothing, running: Arc::default() }
+    }
+
+    /// What ends its command.
+    pub(super) fn running(&self) -> Arc<Running> {
+        Arc::clone(&self.running)
     }
 
     /// Whether a job has begun.
@@ -89,10 +132,12 @@ impl Paper {
             Place::Command(command) => {
                 let child = Command::new("/bin/sh")
                     .args(["-c", command])
+                    .process_group(0)
                     .stdin(Stdio::piped())
                     .stdout(Stdio::null())
                     .spawn();
                 let mut child = child.map_err(|e| broken(command, &e))?;
+                self.running.set(group(&child).map(|group| (group, When::Always)));
                 let stdin = child.stdin.take();
                 if let Some(stdin) = &stdin {
                     never_wait(stdin).map_err(|e| broken(command, &e))?;
@@ -135,22 +180,61 @@ impl Paper {
                 Err(error) if error.kind() != ErrorKind::InvalidInput => {
                     Err(broken("its output", &error))
                 }
+                _ if is_whole && is_removed(&file) => {
+                    Err(Refused::Broken("its output was removed".into()))
+                }
                 _ => Ok(()),
             },
             Out::Tcp(stream) => {
-                stream.shutdown(Shutdown::Write).map_err(|e| broken("its connection", &e))
+                if is_whole {
+                    return taken(stream).map_err(|e| broken("its connection", &e));
+                }
+                Ok(())
             }
             Out::Pipe(mut child, stdin) => {
                 drop(stdin);
-                if !is_whole {
-                    let _ = child.kill(); // it may be gone
+                if let Some(group) = group(&child) {
+                    self.running.set(Some((group, When::Waited)));
+                    if !is_whole {
+                        self.running.end(When::Waited);
+                    }
+                    // Its number is its own until it is waited for below.
+                    let _ = waitid(Id::Pid(group), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
                 }
+                self.running.set(None);
                 let status = child.wait().map_err(|e| broken("its command", &e))?;
                 if status.success() || !is_whole {
                     return Ok(());
                 }
                 Err(Refused::Broken(format!("its command ended with {status}")))
             }
+        }
+    }
+}
+
+/// The process group of a command.
+fn group(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().map(Pid::from_raw)
+}
+
+/// Whether nobody will find what was printed: its file has no name any more.
+fn is_removed(file: &File) -> bool {
+    file.metadata().is_ok_and(|data| data.is_file() && data.nlink() == 0)
+}
+
+/// Waits until the other end has taken all and hangs up; one that stays is believed.
+fn taken(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(TAKEN_MAX))?;
+    let mut said = [0; 512];
+    loop {
+        match stream.read(&mut said) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {} // what it says of itself
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
         }
     }
 }
@@ -228,17 +312,58 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_does_not_end_is_ended_with_all_it_has_started() {
+        let mut paper = Paper::new("|cat >/dev/null; sleep 1000 | sleep 1000", None);
+        paper.begin("1 x").unwrap();
+        let running = paper.running();
+        running.end(When::Waited);
+        paper.put(b"it goes on until it is waited for").unwrap();
+        let waiter = std::thread::spawn(move || paper.end(true));
+        while !waiter.is_finished() {
+            running.end(When::Waited);
+            std::thread::yield_now();
+        }
+        assert!(matches!(waiter.join().unwrap(), Err(Refused::Broken(_))));
+        running.end(When::Always); // nobody's process by now
+    }
+
+    #[test]
+    fn output_that_was_removed_is_not_printed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut paper = Paper::new("o/%j", Some(dir.path()));
+        paper.begin("1 x").unwrap();
+        paper.put(b"x").unwrap();
+        std::fs::remove_dir_all(dir.path().join("o")).unwrap();
+        assert!(matches!(paper.end(true), Err(Refused::Broken(_))));
+        paper.begin("1 x").unwrap();
+        paper.put(b"x").unwrap();
+        paper.end(true).unwrap();
+        assert_eq!(std::fs::read_to_string(dir.path().join("o/1")).unwrap(), "x");
+    }
+
+    #[test]
     fn another_printer_gets_the_job_over_tcp() {
-        use std::io::Read;
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // An address of its own: its port is nobody's when it is closed.
+        let listener = std::net::TcpListener::bind("127.66.1.3:0").unwrap();
         let mut paper = Paper::new(&format!("tcp://{}", listener.local_addr().unwrap()), None);
         paper.begin("1 x").unwrap();
         let (mut stream, _) = listener.accept().unwrap();
         paper.put(b"page").unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            text
+        });
         paper.end(true).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        assert_eq!(text, "page");
+        assert_eq!(reader.join().unwrap(), "page");
+        // One that hangs up on unread bytes has not taken them.
+        paper.begin("1 x").unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        paper.put(b"page").unwrap();
+        let mut one = [0];
+        (&stream).read_exact(&mut one).unwrap();
+        drop(stream);
+        assert!(matches!(paper.end(true), Err(Refused::Broken(_))));
         drop(listener);
         assert!(matches!(paper.begin("2 y"), Err(Refused::Broken(_))));
     }

@@ -7,7 +7,7 @@
 //! 4. Jobs begin and end on a thread of their own, for what is printed on may make them wait.
 
 use super::panel::{half, narrow, with_half};
-use super::paper::{Paper, Refused};
+use super::paper::{Paper, Refused, Running, When};
 use crate::bus::dma::Segment;
 use crate::bus::port::{Registers, Width};
 use crate::bus::{BusAddress, DmaBus, IrqBus};
@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::machine::Machine;
 use crate::manual::printer as manual;
 use crate::sync::{Arc, Mutex};
+use std::collections::VecDeque;
 use std::sync::Weak;
 
 /// Bytes printed in one event.
@@ -36,6 +37,8 @@ struct ParallelChip {
     state: Mutex<State>,
     /// Taken with no other lock held.
     paper: Arc<Mutex<Paper>>,
+    /// Ends what the end of a job waits for.
+    running: Arc<Running>,
 }
 
 #[derive(Default)]
@@ -46,8 +49,9 @@ struct State {
     address: u64,
     count: u32,
     done: u32,
-    /// Bytes that came by strobe.
-    strobed: Option<u8>,
+    /// Bytes that came by strobe and are not on paper yet, and how many there may be.
+    fifo: VecDeque<u8>,
+    buffer: usize,
     data: u8,
     control: u8,
     has_line: bool,
@@ -56,6 +60,8 @@ struct State {
     pages: u32,
     is_on_page: bool,
     lines: u32,
+    /// Letters that the ribbon is good for; none: no end of them.
+    ribbon: Option<u32>,
     rate: u32,
     /// It waits for somebody at the panel.
     is_stalled: bool,
@@ -77,9 +83,12 @@ pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> 
         result: manual::GOOD,
         sheets: number("paper"),
         rate: number("rate").unwrap_or(0),
+        ribbon: number("ribbon"),
+        buffer: number("buffer").map_or(1, |bytes| bytes.max(1) as usize),
         control: manual::NOT_INIT,
         ..State::default()
     };
+    let paper = Paper::new(sink, machine.state_dir.as_deref());
     let chip = Arc::new_cyclic(|me| ParallelChip {
         me: me.clone(),
         engine: Arc::clone(&machine.engine),
@@ -87,7 +96,8 @@ pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> 
         dma: Arc::clone(&machine.dma),
         line,
         state: Mutex::new(state),
-        paper: Arc::new(Mutex::new(Paper::new(sink, machine.state_dir.as_deref()))),
+        running: paper.running(),
+        paper: Arc::new(Mutex::new(paper)),
     });
     machine.ports.install(&unit.name, port, manual::PORTS, chip)?;
     Ok(())
@@ -96,21 +106,37 @@ pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> 
 impl State {
     fn conditions(&self) -> u32 {
         let is_out = self.sheets == Some(0) && !self.is_on_page;
-        self.panel | if is_out { manual::OUT } else { 0 }
+        let bit = |holds: bool, bit: u32| if holds { bit } else { 0 };
+        self.panel | bit(is_out, manual::OUT) | bit(self.ribbon == Some(0), manual::WORN)
     }
 
     fn status(&self) -> u8 {
         let conditions = self.conditions();
         let bit = |holds: bool, bit: u8| if holds { bit } else { 0 };
-        bit(self.op.is_none() && conditions == 0, manual::NOT_BUSY)
-            | bit(self.strobed.is_some() || self.op.is_none(), manual::NOT_ACK)
+        bit(self.has_room() && conditions == 0, manual::NOT_BUSY)
+            | bit(!self.fifo.is_empty() || self.op.is_none(), manual::NOT_ACK)
             | bit(conditions & manual::OUT != 0, manual::PAPER_OUT)
             | bit(conditions & manual::OFFLINE == 0, manual::SELECTED)
             | bit(conditions == 0, manual::NO_ERROR)
     }
 
-    /// How much of `bytes` fits on the sheet in the printer; takes one if there is none.
+    /// Whether it would take a byte that is strobed in.
+    fn has_room(&self) -> bool {
+        let is_strobing = self.op.is_none() || !self.fifo.is_empty();
+        is_strobing && self.fifo.len() < self.buffer
+    }
+
+    /// How much of `bytes` the ribbon is good for, and fits on the sheet in the printer; takes one
+    /// if there is none.
     fn fit(&mut self, bytes: &[u8]) -> usize {
+        let letters = |byte: &&u8| byte.is_ascii_graphic();
+        let bytes = match self.ribbon.and_then(|left| usize::try_from(left).ok()) {
+            Some(left) if left < bytes.len() => {
+                let last = bytes.iter().enumerate().filter(|(_, b)| letters(b)).nth(left);
+                &bytes[..last.map_or(bytes.len(), |(at, _)| at)]
+            }
+            _ => bytes,
+        };
         if self.sheets.is_none() {
             return bytes.len();
         }
@@ -128,6 +154,10 @@ impl State {
 
     /// Notes that `bytes` are on paper.
     fn printed(&mut self, bytes: &[u8]) {
+        if let Some(left) = &mut self.ribbon {
+            let letters = bytes.iter().filter(|byte| byte.is_ascii_graphic()).count();
+            *left = left.saturating_sub(u32::try_from(letters).unwrap_or(u32::MAX));
+        }
         if self.sheets.is_none() {
             return;
         }
@@ -158,9 +188,10 @@ impl ParallelChip {
             state.generation += 1;
             if op == manual::RESET {
                 state.op = None;
-                state.strobed = None;
+                state.fifo.clear();
                 state.result = manual::BROKEN;
-                return;
+                drop(state);
+                return self.running.end(When::Waited);
             }
             (state.op, state.done, state.result) = (Some(op), 0, manual::RUNNING);
             (state.has_line, state.is_stalled) = (true, false);
@@ -173,12 +204,17 @@ impl ParallelChip {
     fn strobe(&self) {
         let generation = {
             let mut state = self.state.lock();
-            if state.op.is_some() || state.conditions() != 0 {
+            if !state.has_room() || state.conditions() != 0 {
                 return;
             }
+            let data = state.data;
+            state.fifo.push_back(data);
+            if state.op.is_some() {
+                return; // those before it are being printed
+            }
             state.generation += 1;
-            state.strobed = Some(state.data);
             (state.op, state.done, state.count) = (Some(manual::PRINT), 0, 1);
+            state.is_stalled = false;
             state.has_line = state.control & manual::IRQ_ENABLE != 0;
             state.result = manual::RUNNING;
             state.generation
@@ -207,8 +243,8 @@ impl ParallelChip {
 
     /// The next bytes of the block, at most `max`.
     fn block(&self, state: &mut State, max: u32) -> Option<Vec<u8>> {
-        if let Some(byte) = state.strobed {
-            return Some(vec![byte]);
+        if !state.fifo.is_empty() {
+            return Some(state.fifo.iter().copied().take(max as usize).collect());
         }
         let bytes = (state.count - state.done.min(state.count)).min(max);
         if bytes == 0 {
@@ -259,7 +295,7 @@ impl ParallelChip {
         let mut paper = self.paper.lock();
         let put = match (paper.is_begun(), bytes.is_empty()) {
             (_, true) => Ok(0),
-            (false, _) if self.state.lock().strobed.is_some() => {
+            (false, _) if !self.state.lock().fifo.is_empty() => {
                 paper.begin("0 direct").and_then(|()| paper.put(&bytes))
             }
             _ => paper.put(&bytes),
@@ -272,8 +308,13 @@ impl ParallelChip {
         match put {
             Ok(len) => {
                 state.printed(&bytes[..len]);
-                state.done += u32::try_from(len).unwrap_or(0);
-                let is_over = state.done >= state.count;
+                state.done = state.done.saturating_add(u32::try_from(len).unwrap_or(0));
+                let is_over = if state.fifo.is_empty() {
+                    state.done >= state.count
+                } else {
+                    state.fifo.drain(..len);
+                    state.fifo.is_empty()
+                };
                 drop(state);
                 if is_over {
                     self.finish(generation, manual::GOOD);
@@ -301,7 +342,7 @@ impl ParallelChip {
                 return;
             }
             state.op = None;
-            state.strobed = None;
+            state.fifo.clear();
             state.result = result;
             state.has_line
         };
@@ -356,6 +397,8 @@ impl Registers for ParallelChip {
             manual::PANEL => state.conditions(),
             manual::RATE => state.rate,
             manual::PAGES => state.pages,
+            manual::RIBBON => state.ribbon.unwrap_or(u32::MAX),
+            manual::BUFFER => u32::try_from(state.buffer).unwrap_or(u32::MAX),
             _ => u32::MAX,
         };
         narrow(register, offset, width)
@@ -369,6 +412,7 @@ impl Registers for ParallelChip {
                 let before = std::mem::replace(&mut self.state.lock().control, byte);
                 if byte & manual::NOT_INIT == 0 {
                     self.start(manual::RESET);
+                    self.running.end(When::Always);
                 } else if byte & !before & manual::STROBE != 0 {
                     self.strobe();
                 }
@@ -381,6 +425,9 @@ impl Registers for ParallelChip {
             (manual::COUNT, Width::Long) => self.state.lock().count = value,
             (manual::RATE, Width::Long) => self.state.lock().rate = value,
             (manual::PANEL, Width::Long) => self.go_on(|state| state.panel = value & 7),
+            (manual::RIBBON, Width::Long) => {
+                self.go_on(|state| state.ribbon = (value != u32::MAX).then_some(value));
+            }
             (manual::PAPER, Width::Long) => self.go_on(|state| {
                 state.sheets = (value != u32::MAX).then_some(value);
                 if value == 0 {

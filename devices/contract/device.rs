@@ -435,6 +435,12 @@ pub trait CharDevice: Send + Sync {
         &[]
     }
 
+    /// Whether a command whose number encodes no size is one of the driver's; how many bytes it
+    /// answers, which go where the caller's argument points.
+    fn bare_answer(&self, _cmd: u32) -> Option<usize> {
+        None
+    }
+
     /// Rung whenever a `WouldBlock` might have become an answer.
     fn waits(&self) -> Option<Arc<WaitQueue>> {
         None

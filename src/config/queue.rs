@@ -13,6 +13,8 @@ pub struct QueueConfig {
     pub members: Vec<String>,
     /// Longest job, in bytes; `None`: no limit.
     pub bytes_max: Option<u64>,
+    /// The page before each job: `none`, `short`, `long`.
+    pub banner: String,
 }
 
 /// The queues of a description.
@@ -58,7 +60,11 @@ pub(super) fn queues(
             Some(Value::Number(bytes)) => Some(*bytes),
             _ => None,
         };
-        queues.push(QueueConfig { name: name.to_owned(), members, bytes_max });
+        let banner = match values.remove("banner") {
+            Some(Value::Text(text)) => text,
+            _ => "none".into(),
+        };
+        queues.push(QueueConfig { name: name.to_owned(), members, bytes_max, banner });
     }
     queues
 }

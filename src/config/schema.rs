@@ -90,6 +90,12 @@ pub(super) const QUEUE: &[Key] = &[
         default: "",
         doc: "longest job; not written: no limit",
     },
+    Key {
+        name: "banner",
+        kind: Kind::Choice(&["none", "short", "long"]),
+        default: "none",
+        doc: "a page before each job that tells whose it is (not with lpr -h)",
+    },
 ];
 
 /// The keys that every unit has, besides those of its driver.

@@ -194,6 +194,10 @@ fn signals() -> nix::Result<SignalFd> {
         set.add(signal);
     }
     set.thread_block()?;
+    // Past the limit of a file's size (setrlimit(2)) a write is to fail with EFBIG, not to end us.
+    let mut deadly = SigSet::empty();
+    deadly.add(Signal::SIGXFSZ);
+    deadly.thread_block()?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 

@@ -32,6 +32,15 @@ pub struct LpstatArgs {
     /// What the printers do
     #[arg(short = 'p')]
     pub printers: bool,
+    /// With the ranks of the jobs
+    #[arg(short = 'R')]
+    pub ranks: bool,
+    /// A summary: the default queue, the classes, where the output goes
+    #[arg(short)]
+    pub summary: bool,
+    /// The jobs of this user only
+    #[arg(short, value_name = "USER")]
+    pub user: Option<String>,
     /// Whether the scheduler runs
     #[arg(short = 'r')]
     pub running: bool,
@@ -51,7 +60,9 @@ pub struct LpstatArgs {
 /// That there is no such queue.
 pub fn lpstat(office: &Office, args: &LpstatArgs) -> Result<Said, String> {
     let all = office.queues()?;
-    let names = if args.queues.is_empty() { all.clone() } else { args.queues.clone() };
+    let mut names = if args.queues.is_empty() { all.clone() } else { args.queues.clone() };
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone())); // `-p lp0 -a lp0`
     if let Some(name) = names.iter().find(|name| !all.contains(name)) {
         return Err(format!("Invalid destination name in list \"{name}\"."));
     }
@@ -72,6 +83,7 @@ pub fn lpstat(office: &Office, args: &LpstatArgs) -> Result<Said, String> {
         args.printers,
         args.running,
         args.devices,
+        args.summary,
     ];
     let is_plain = !is_plain.contains(&true);
     let is = |asked: bool| asked || args.total;
@@ -79,7 +91,7 @@ pub fn lpstat(office: &Office, args: &LpstatArgs) -> Result<Said, String> {
     if is(args.running) {
         text.push_str("scheduler is running\n");
     }
-    if is(args.default) {
+    if is(args.default || args.summary) {
         *text += &format!("system default destination: {}\n", office.queue(None)?);
     }
     if args.names {
@@ -87,8 +99,8 @@ pub fn lpstat(office: &Office, args: &LpstatArgs) -> Result<Said, String> {
     }
     type Part = fn(&QueueView) -> String;
     let parts: [(bool, Part); 4] = [
-        (is(args.classes), class),
-        (is(args.devices), device),
+        (is(args.classes || args.summary), class),
+        (is(args.devices || args.summary), device),
         (is(args.accepting), accepting),
         (is(args.printers), printer),
     ];
@@ -96,7 +108,7 @@ pub fn lpstat(office: &Office, args: &LpstatArgs) -> Result<Said, String> {
         text.extend(views.iter().map(part));
     }
     if is(args.jobs) || is_plain {
-        text.extend(views.iter().map(|view| jobs(view, args.long)));
+        text.extend(views.iter().map(|view| jobs(view, args)));
     }
     Ok(said)
 }
@@ -119,35 +131,43 @@ fn device(view: &QueueView) -> String {
 fn accepting(view: &QueueView) -> String {
     let name = &view.name;
     if !view.is_disabled {
-        return format!("{name} accepting requests\n");
+        return format!("{name} accepting requests since {}\n", ctime(view.since));
     }
     let why = if view.message.is_empty() { "reason unknown" } else { &view.message };
-    format!("{name} not accepting requests -\n\t{why}\n")
+    format!("{name} not accepting requests since {} -\n\t{why}\n", ctime(view.since))
 }
 
 fn printer(view: &QueueView) -> String {
-    let name = &view.name;
+    let (name, since) = (&view.name, ctime(view.since));
     if !view.members.is_empty() {
         return String::new();
     }
     if view.is_stopped {
         let why = if view.message.is_empty() { "reason unknown" } else { &view.message };
-        return format!("printer {name} disabled -\n\t{why}\n");
+        return format!("printer {name} disabled since {since} -\n\t{why}\n");
     }
     let active = view.jobs.iter().find(|job| job.printer.as_deref() == Some(name));
     let does = match active {
-        Some(job) => format!("printer {name} now printing {name}-{}.  enabled\n", job.id),
-        None => format!("printer {name} is idle.  enabled\n"),
+        Some(job) => {
+            format!("printer {name} now printing {name}-{}.  enabled since {since}\n", job.id)
+        }
+        None => format!("printer {name} is idle.  enabled since {since}\n"),
     };
     if view.trouble.is_empty() { does } else { format!("{does}\t{}\n", view.trouble) }
 }
 
-fn jobs(view: &QueueView, is_long: bool) -> String {
+fn jobs(view: &QueueView, args: &LpstatArgs) -> String {
     let mut text = String::new();
-    for job in view.jobs.iter().filter(|job| job.rank != "spooling") {
+    for (rank, job) in (1..).zip(view.jobs.iter().filter(|job| job.rank != "spooling")) {
+        if args.user.as_ref().is_some_and(|user| *user != job.owner) {
+            continue;
+        }
+        if args.ranks {
+            text += &format!("{rank:>3} ");
+        }
         let id = format!("{}-{}", view.name, job.id);
         text += &format!("{id:<23} {:<13} {:>8}   {}\n", job.owner, job.bytes, ctime(job.time));
-        if is_long {
+        if args.long {
             let alert = match job.rank.as_str() {
                 "active" => "job-printing",
                 "held" => "job-hold-until-specified",
@@ -179,7 +199,11 @@ mod tests {
         };
         let view = QueueView { name: "lp0".into(), jobs: vec![job], ..QueueView::default() };
         let line = "lp0-5                   bob               1025   Fri Nov 20 13:02:39 2026\n";
-        assert_eq!(jobs(&view, false), line);
+        assert_eq!(jobs(&view, &LpstatArgs::default()), line);
+        let args = LpstatArgs { ranks: true, ..LpstatArgs::default() };
+        assert_eq!(jobs(&view, &args), format!("  1 {line}"));
+        let args = LpstatArgs { user: Some("alice".into()), ..LpstatArgs::default() };
+        assert_eq!(jobs(&view, &args), "");
     }
 
     #[test]
@@ -189,10 +213,14 @@ mod tests {
             is_stopped: true,
             is_disabled: true,
             message: "paper jam, technician called".into(),
+            since: 1_795_179_761,
             ..QueueView::default()
         };
-        assert_eq!(printer(&view), "printer lp1 disabled -\n\tpaper jam, technician called\n");
-        let words = "lp1 not accepting requests -\n\tpaper jam, technician called\n";
-        assert_eq!(accepting(&view), words);
+        let since = "since Fri Nov 20 13:02:41 2026 -\n\tpaper jam, technician called\n";
+        assert_eq!(printer(&view), format!("printer lp1 disabled {since}"));
+        assert_eq!(accepting(&view), format!("lp1 not accepting requests {since}"));
+        let view = QueueView { name: "lp2".into(), since: 1_795_179_761, ..QueueView::default() };
+        let line = "printer lp2 is idle.  enabled since Fri Nov 20 13:02:41 2026\n";
+        assert_eq!(printer(&view), line);
     }
 }

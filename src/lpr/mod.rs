@@ -59,9 +59,15 @@ pub struct LprArgs {
     /// Remove the files once they are submitted
     #[arg(short)]
     pub remove: bool,
-    /// No banner page; there never is one
+    /// No banner page, where the queue has them
     #[arg(short = 'h')]
     pub no_banner: bool,
+    /// What sort of job it is, for the banner page
+    #[arg(short = 'C', value_name = "CLASS")]
+    pub class: Option<String>,
+    /// The bytes as they are; that is always so
+    #[arg(short)]
+    pub literal: bool,
     /// Help
     #[arg(long, action = clap::ArgAction::Help)]
     pub help: Option<bool>,

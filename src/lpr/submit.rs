@@ -6,6 +6,7 @@ use crate::words;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Bytes copied at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -26,9 +27,13 @@ pub struct LpArgs {
     /// 1 to 100; 100 comes first
     #[arg(short = 'q', value_name = "PRIORITY")]
     pub priority: Option<u8>,
-    /// Hold it, or, with -i, let it go or put it first
-    #[arg(short = 'H', value_name = "WHEN", value_parser = ["hold", "resume", "immediate"])]
-    pub when: Option<String>,
+    /// hold; HH:MM, to hold it until that time of the day (UTC); immediate: first; and with -i
+    /// resume, or restart: from its beginning
+    #[arg(short = 'H', value_name = "WHEN", value_parser = when)]
+    pub when: Option<When>,
+    /// nobanner: no banner page, where the queue has them
+    #[arg(short = 'o', value_name = "OPTION", value_parser = ["nobanner", "raw"])]
+    pub options: Vec<String>,
     /// Change this job instead
     #[arg(short = 'i', value_name = "JOB")]
     pub id: Option<String>,
@@ -39,13 +44,67 @@ pub struct LpArgs {
     pub files: Vec<PathBuf>,
 }
 
+/// When a job is to be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Not until it is let go.
+    Held,
+    /// Now that it was held.
+    Resumed,
+    /// Before all others.
+    Immediate,
+    /// From its beginning again.
+    Again,
+    /// Not before then, in seconds since 1970.
+    Until(u64),
+}
+
+impl When {
+    fn until(self) -> Option<u64> {
+        match self {
+            When::Until(until) => Some(until),
+            _ => None,
+        }
+    }
+}
+
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
+/// The next time after `now` that the clock says `HH:MM`, in seconds.
+fn next(now: u64, clock: &str) -> Option<u64> {
+    let (hours, minutes) = clock.split_once(':')?;
+    let (hours, minutes): (u64, u64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let at = (hours < 24 && minutes < 60).then_some((hours * 60 + minutes) * 60)?;
+    let today = now / DAY_SECONDS * DAY_SECONDS + at;
+    Some(if today > now { today } else { today + DAY_SECONDS })
+}
+
+fn when(word: &str) -> Result<When, String> {
+    match word {
+        "hold" => Ok(When::Held),
+        "resume" => Ok(When::Resumed),
+        "immediate" => Ok(When::Immediate),
+        "restart" => Ok(When::Again),
+        clock => {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            next(now.map_or(0, |now| now.as_secs()), clock)
+                .map(When::Until)
+                .ok_or_else(|| "hold, resume, immediate, restart or HH:MM is right".into())
+        }
+    }
+}
+
 /// What is to be submitted, however it was asked for.
 struct Order<'a> {
     queue: String,
     copies: u32,
     priority: u8,
     is_held: bool,
+    /// Until when it is held, in seconds since 1970.
+    until: Option<u64>,
     name: Option<&'a str>,
+    class: Option<&'a str>,
+    is_plain: bool,
     files: &'a [PathBuf],
 }
 
@@ -114,6 +173,11 @@ impl Office {
         command.push(format!("copies={}", order.copies));
         command.push(format!("priority={}", order.priority));
         command.push(format!("hold={}", u8::from(order.is_held)));
+        command.extend(order.until.map(|until| format!("until={until}")));
+        command.extend(order.class.map(|class| format!("class={class}")));
+        if order.is_plain {
+            command.push("banner=0".into());
+        }
         if parts.len() > 1 || order.name.is_none() {
             command.extend(parts.iter().map(|(path, bytes)| format!("file={bytes}:{path}")));
         }
@@ -168,7 +232,10 @@ pub fn lpr(office: &Office, args: &LprArgs) -> Result<Said, String> {
         copies: args.copies,
         priority: args.priority,
         is_held: args.hold,
+        until: None,
         name: args.job.as_deref(),
+        class: args.class.as_deref(),
+        is_plain: args.no_banner,
         files: &args.files,
     };
     let (_, mut wrong) = office.submit(&order)?;
@@ -194,12 +261,15 @@ pub fn lp(office: &Office, args: &LpArgs) -> Result<Said, String> {
         queue: office.queue(args.dest.as_deref())?,
         copies: args.number,
         priority: args.priority.unwrap_or(50),
-        is_held: args.when.as_deref() == Some("hold"),
+        is_held: args.when == Some(When::Held),
+        until: args.when.and_then(When::until),
         name: args.title.as_deref(),
+        class: None,
+        is_plain: args.options.iter().any(|option| option == "nobanner"),
         files: &args.files,
     };
     let (id, wrong) = office.submit(&order)?;
-    if args.when.as_deref() == Some("immediate") {
+    if args.when == Some(When::Immediate) {
         office.ctl(&order.queue, &["top", &id.to_string()])?;
     }
     let files = args.files.len() - wrong.len();
@@ -216,11 +286,31 @@ fn alter(office: &Office, job: &str, args: &LpArgs) -> Result<Said, String> {
     if let Some(priority) = args.priority {
         office.ctl(&queue, &["pri", &id, &priority.to_string()])?;
     }
-    match args.when.as_deref() {
-        Some("hold") => office.ctl(&queue, &["hold", &id])?,
-        Some("resume") => office.ctl(&queue, &["release", &id])?,
-        Some(_) => office.ctl(&queue, &["top", &id])?,
+    match args.when {
+        Some(When::Held) => office.ctl(&queue, &["hold", &id])?,
+        Some(When::Resumed) => office.ctl(&queue, &["release", &id])?,
+        Some(When::Again) => office.ctl(&queue, &["redo", &id])?,
+        Some(When::Immediate) => office.ctl(&queue, &["top", &id])?,
+        Some(When::Until(until)) => office.ctl(&queue, &["until", &id, &until.to_string()])?,
         None => String::new(),
     };
     Ok(Said::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_the_day_is_the_next_one() {
+        let noon = 1_795_176_000; // Fri Nov 20 12:00:00 2026
+        assert_eq!(next(noon, "12:30"), Some(noon + 1800));
+        assert_eq!(next(noon, "12:00"), Some(noon + DAY_SECONDS));
+        assert_eq!(next(noon, "0:05"), Some(noon + 43_500));
+        for wrong in ["24:00", "12:60", "12", "", "-1:00", "now", "1:2:3"] {
+            assert_eq!(next(noon, wrong), None, "{wrong}");
+        }
+        assert_eq!(when("hold"), Ok(When::Held));
+        assert!(when("soon").is_err());
+    }
 }

@@ -1,10 +1,11 @@
 //! The commands of a queue's `.ctl`: one a write, as of lpc, lprm, lp.
 //!
 //! `stop start abort disable enable down MESSAGE up hold N.. release N.. top N.. bottom N pri N P
-//! rm N|USER|- ... move N|* QUEUE redo N clean msg MESSAGE submit STAGED KEY=VALUE.. status`
+//! until N SECONDS rm N|USER|- ... move N|* QUEUE redo N clean msg MESSAGE status
+//! submit STAGED KEY=VALUE..`
 
 use super::Spool;
-use super::job::PRIORITY_MAX;
+use super::job::{Job, PRIORITY_MAX};
 use super::ops::{Done, Plan};
 use super::queue::{Core, Flags, Wish};
 use super::view::{user_name, user_number};
@@ -13,6 +14,32 @@ use crate::error::{Errno, Error};
 use crate::file::{Answer, Caller, Control};
 use crate::sync::Arc;
 use std::ffi::OsStr;
+
+/// Every command's name, for who mistypes one.
+const VERBS: [&str; 22] = [
+    "stop",
+    "start",
+    "abort",
+    "disable",
+    "enable",
+    "down",
+    "up",
+    "hold",
+    "release",
+    "top",
+    "bottom",
+    "pri",
+    "rm",
+    "move",
+    "redo",
+    "msg",
+    "status",
+    "submit",
+    "holdall",
+    "noholdall",
+    "until",
+    "clean",
+];
 
 /// Most copies of a job.
 const COPIES_MAX: u32 = 9999;
@@ -83,6 +110,7 @@ impl QueueControl {
             }
             "top" | "bottom" => self.reorder(verb, words),
             "pri" => self.prioritise(caller, words),
+            "until" => self.until(caller, words),
             "move" => self.move_jobs(caller, words),
             "redo" => self.redo(caller, words),
             "clean" => Ok((None, format!("{}:\n", self.queue))),
@@ -118,10 +146,6 @@ impl QueueControl {
             "holdall" => (|flags, _| flags.holds_all = true, "\tnew jobs are held\n"),
             "noholdall" => (|flags, _| flags.holds_all = false, "\tnew jobs are not held\n"),
             _ => {
-                const VERBS: [&str; 18] = [
-                    "stop", "start", "abort", "disable", "enable", "down", "up", "hold", "release",
-                    "top", "bottom", "pri", "rm", "move", "redo", "msg", "status", "submit",
-                ];
                 let near = crate::words::closest(verb, VERBS);
                 let near = near.map_or(String::new(), |near| format!(" (did you mean {near}?)"));
                 return Err(wrong(format!("no such command: {}{near}", ctl::shown(verb))));
@@ -252,6 +276,20 @@ impl QueueControl {
         Ok((Some(self.spool.carry_out(&mut core, plan)?), text))
     }
 
+    /// Holds a job until a time.
+    fn until(&self, caller: &Caller, words: &[String]) -> Outcome {
+        let [id, until] = words else { return Err(wrong("until: the form is: until N SECONDS")) };
+        let until = until.parse::<u64>().map_err(|_| {
+            let words = "seconds since 1970 are right";
+            wrong(format!("until: {}: {words}", ctl::shown(until)))
+        })?;
+        let done = self.each(caller, std::slice::from_ref(id), |core, plan, id| {
+            plan.hold_until(core, id, until)
+        })?;
+        self.spool.let_go_at(number(id)?, until);
+        Ok(done)
+    }
+
     fn move_jobs(&self, caller: &Caller, words: &[String]) -> Outcome {
         let [which, to] = words else { return Err(wrong("move: the form is: move N|* QUEUE")) };
         if which != "*" {
@@ -282,7 +320,8 @@ impl QueueControl {
         Ok((None, String::new()))
     }
 
-    /// `submit .STAGED [name=N] [copies=N] [priority=N] [hold=1] [file=BYTES:NAME]..`
+    /// `submit .STAGED [name=N] [copies=N] [priority=N] [hold=1] [until=SECONDS] [class=C]
+    /// [banner=0] [file=BYTES:NAME]..`
     fn submit(&self, caller: &Caller, words: &[String]) -> Outcome {
         let Some((staged, options)) = words.split_first() else {
             return Err(wrong("submit: which staged file?"));
@@ -298,19 +337,8 @@ impl QueueControl {
         }
         let mut name = String::new();
         for option in options {
-            let bad = || wrong(format!("submit: {} is wrong", ctl::shown(option)));
-            let (key, value) = option.split_once('=').ok_or_else(bad)?;
-            match key {
-                "name" => value.replace('/', "_").trim_start_matches('.').clone_into(&mut name),
-                "copies" => job.copies = value.parse().map_err(|_| bad())?,
-                "priority" => job.priority = value.parse().map_err(|_| bad())?,
-                "hold" => job.is_held = value == "1",
-                "file" => {
-                    let (bytes, name) = value.split_once(':').ok_or_else(bad)?;
-                    job.files.push((name.to_owned(), bytes.parse().map_err(|_| bad())?));
-                }
-                _ => return Err(bad()),
-            }
+            order(&mut job, &mut name, option)
+                .ok_or_else(|| wrong(format!("submit: {} is wrong", ctl::shown(option))))?;
         }
         if !(1..=COPIES_MAX).contains(&job.copies) {
             return Err(wrong(format!("copies: 1 to {COPIES_MAX} are right")));
@@ -321,8 +349,33 @@ impl QueueControl {
         if job.priority > super::job::PRIORITY && !self.spool.is_operator(caller) {
             return Err(Error::new(Errno::EPERM, "only the operator raises a priority"));
         }
-        let mut plan = Plan::default();
+        let (until, mut plan) = (job.until, Plan::default());
         self.spool.plan_staged(&core, &mut plan, job, (&self.queue, OsStr::new(&name)))?;
-        Ok((Some(self.spool.carry_out(&mut core, plan)?), format!("{id}\n")))
+        let done = self.spool.carry_out(&mut core, plan)?;
+        drop(core);
+        if until != 0 {
+            self.spool.let_go_at(id, until);
+        }
+        Ok((Some(done), format!("{id}\n")))
     }
+}
+
+/// One wish of whoever submits; `None`: it is wrong.
+fn order(job: &mut Job, name: &mut String, option: &str) -> Option<()> {
+    let (key, value) = option.split_once('=')?;
+    match key {
+        "name" => value.replace('/', "_").trim_start_matches('.').clone_into(name),
+        "copies" => job.copies = value.parse().ok()?,
+        "priority" => job.priority = value.parse().ok()?,
+        "hold" => job.is_held = value == "1",
+        "until" => job.until = value.parse().ok()?,
+        "class" => value.clone_into(&mut job.class),
+        "banner" => job.is_plain = value == "0",
+        "file" => {
+            let (bytes, name) = value.split_once(':')?;
+            job.files.push((name.to_owned(), bytes.parse().ok()?));
+        }
+        _ => return None,
+    }
+    Some(())
 }

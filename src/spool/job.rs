@@ -51,8 +51,12 @@ pub(super) struct Job {
     pub(super) restarts: u32,
     /// The printer that prints it now.
     pub(super) active: Option<String>,
-    /// Whether it has begun a page with its user's name on it.
-    pub(super) has_banner: bool,
+    /// Without a banner page, whatever its queue does.
+    pub(super) is_plain: bool,
+    /// What sort of job its user calls it, for the banner page.
+    pub(super) class: String,
+    /// Held until then, in seconds since 1970; 0: not for a time.
+    pub(super) until: u64,
 }
 
 /// Where a job stands in its queue: smaller is printed first.
@@ -79,7 +83,9 @@ impl Job {
             time: 0,
             restarts: 0,
             active: None,
-            has_banner: false,
+            is_plain: false,
+            class: String::new(),
+            until: 0,
         }
     }
 
@@ -111,6 +117,11 @@ impl Job {
         self.name.to_string_lossy().chars().map(plain).collect()
     }
 
+    /// Whether it is kept from being printed, by somebody or until a time.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_held || self.until != 0
+    }
+
     /// Bytes of all copies.
     pub(super) fn total(&self) -> u64 {
         self.size.saturating_mul(u64::from(self.copies))
@@ -130,7 +141,7 @@ impl Job {
             .map(|(name, size)| format!("{size}:{}", escape(name.as_bytes())))
             .collect();
         format!(
-            "job {} {} {} {} {} {} {phase} {} {} {} {} {} {} {} {} {} {} {}",
+            "job {} {} {} {} {} {} {phase} {} {} {} {} {} {} {} {} {} {} {} {} {}",
             self.id,
             escape(self.queue.as_bytes()),
             escape(self.name.as_bytes()),
@@ -146,8 +157,10 @@ impl Job {
             self.time,
             self.restarts,
             escape(self.active.as_deref().unwrap_or_default().as_bytes()),
-            u8::from(self.has_banner),
+            u8::from(self.is_plain),
             if files.is_empty() { "-".into() } else { files.join(",") },
+            escape(self.class.as_bytes()),
+            self.until,
         )
     }
 
@@ -158,7 +171,9 @@ impl Job {
         else {
             return None;
         };
-        let [copies, size, time, restarts, active, banner, files] = rest else { return None };
+        let [copies, size, time, restarts, active, plain, files, more @ ..] = rest else {
+            return None;
+        };
         let text = |word: &str| String::from_utf8(unescape(word)?).ok();
         let phase = match *phase {
             "spooling" => Phase::Spooling { flushed: None },
@@ -191,7 +206,10 @@ impl Job {
             time: time.parse().ok()?,
             restarts: restarts.parse().ok()?,
             active: text(active).map(|name| (!name.is_empty()).then_some(name))?,
-            has_banner: *banner == "1",
+            is_plain: *plain == "1",
+            // The first journals had no more words than that.
+            class: more.first().map_or_else(|| Some(String::new()), |word| text(word))?,
+            until: more.get(1).map_or(Some(0), |word| word.parse().ok())?,
             files: match *files {
                 "-" => Vec::new(),
                 list => list.split(',').map(file).collect::<Option<_>>()?,
@@ -247,6 +265,7 @@ mod tests {
             files in prop::collection::vec(("\\PC{1,9}", any::<u64>()), 0..3),
             flushed in prop::option::of(any::<u64>()),
             flags in any::<(bool, bool)>(),
+            (class, until) in ("\\PC{0,9}", any::<u64>()),
         ) {
             let mut job = Job::new(numbers.0, "lp0", OsStr::from_bytes(&name), (numbers.1, 7));
             job.front = numbers.2;
@@ -255,6 +274,7 @@ mod tests {
             job.phase = Phase::Spooling { flushed };
             job.is_held = flags.0;
             job.active = flags.1.then(|| "lp0".into());
+            (job.class, job.until) = (class, until);
             let line = job.record();
             prop_assert!(!line.contains('\n'));
             let words: Vec<&str> = line.split(' ').skip(1).collect();

@@ -12,13 +12,16 @@
 //! `writer.rs` is a job being written, `ops.rs` what is done to jobs, `control.rs` the commands,
 //! `text.rs` their formats, `printer.rs` the thread that prints, `keeper.rs` one that cleans up.
 
+mod banner;
 mod control;
+mod door;
 mod fs;
 mod job;
 mod journal;
 mod keeper;
 mod lpd;
 mod ops;
+mod order;
 mod printer;
 mod queue;
 mod recover;
@@ -28,6 +31,7 @@ pub mod text;
 mod view;
 mod writer;
 
+pub use banner::Banner;
 pub use fs::SpoolFs;
 
 use crate::error::{Errno, Error};
@@ -56,6 +60,8 @@ pub struct QueueSettings {
     pub members: Vec<String>,
     /// Longest job, in bytes; `None`: no limit.
     pub bytes_max: Option<u64>,
+    /// The page before each job.
+    pub banner: Banner,
 }
 
 /// A printer: the name of its queue, and its hardware.
@@ -91,7 +97,7 @@ pub struct Spool {
     journal: Journal,
     keeper: Keeper,
     printers: Vec<Arc<Printer>>,
-    doors: Mutex<Vec<lpd::Door>>,
+    doors: Mutex<Vec<door::Door>>,
     made: SystemTime,
     host: String,
 }
@@ -126,6 +132,7 @@ impl Spool {
             let queue = core.queue_mut(&settings.name);
             queue.members = settings.members;
             queue.bytes_max = settings.bytes_max;
+            queue.banner = settings.banner;
         }
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let printers = printers.into_iter().map(Printer::new).collect();
@@ -151,6 +158,14 @@ impl Spool {
     /// The host's, when it refuses a thread.
     pub fn start(self: &Arc<Self>) -> std::io::Result<()> {
         self.keeper.start(self)?;
+        let held: Vec<(u64, u64)> = {
+            let core = self.core.lock();
+            let held = core.jobs.values().filter(|job| job.until != 0);
+            held.map(|job| (job.id, job.until)).collect()
+        };
+        for (id, until) in held {
+            self.let_go_at(id, until);
+        }
         self.printers.iter().try_for_each(|printer| printer.start(self))
     }
 
@@ -159,7 +174,7 @@ impl Spool {
     /// # Errors
     /// The host's, such as that the address is taken.
     pub fn listen(self: &Arc<Self>, address: &str) -> Result<(), Error> {
-        let door = lpd::open_lpd(self, address)?;
+        let door = door::open_lpd(self, address)?;
         self.doors.lock().push(door);
         Ok(())
     }
@@ -169,7 +184,7 @@ impl Spool {
     /// # Errors
     /// As [`Spool::listen`].
     pub fn listen_raw(self: &Arc<Self>, queue: &str, address: &str) -> Result<(), Error> {
-        let door = lpd::open_raw(self, queue, address)?;
+        let door = door::open_raw(self, queue, address)?;
         self.doors.lock().push(door);
         Ok(())
     }

@@ -10,6 +10,7 @@ use super::queue::{Core, Flags, Record, Wish};
 use super::{GHOST_SECONDS, Spool, journal, no_job, now};
 use crate::error::{Errno, Error};
 use crate::file::Caller;
+use crate::sync::Arc;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
@@ -42,7 +43,10 @@ impl Plan {
             known.ok_or_else(|| Error::new(Errno::ENOENT, format!("{queue}: unknown printer")))?;
         let mut flags = known.flags.clone();
         change(&mut flags);
-        self.records.push(Record::Flags(queue.to_owned(), flags));
+        if flags != known.flags {
+            flags.since = now();
+            self.records.push(Record::Flags(queue.to_owned(), flags));
+        }
         Ok(())
     }
 
@@ -52,8 +56,17 @@ impl Plan {
         if job.active.is_some() && is_held {
             self.wishes.push((id, Wish::Requeue));
         }
-        job.is_held = is_held;
+        (job.is_held, job.until) = (is_held, 0);
         self.put(job);
+        Ok(())
+    }
+
+    /// Holds a job until a time, in seconds since 1970; [`Spool::let_go_at`] ends that.
+    pub(super) fn hold_until(&mut self, core: &Core, id: u64, until: u64) -> Result<(), Error> {
+        self.hold(core, id, true)?;
+        if let Some(Record::Job(job)) = self.records.last_mut() {
+            (job.is_held, job.until) = (false, until);
+        }
         Ok(())
     }
 
@@ -189,21 +202,6 @@ impl Spool {
         Ok(job.file_name().to_string_lossy().into_owned())
     }
 
-    /// Takes a job out of its queue; its file goes once that is durable. Its name in the listing.
-    pub(super) fn remove(
-        &self,
-        core: &mut Core,
-        id: u64,
-        by: &str,
-    ) -> Result<(String, Mark), Error> {
-        let mut plan = Plan::default();
-        let name = self.plan_removal(core, &mut plan, id, by)?;
-        let done = self.carry_out(core, plan)?;
-        let mark = done.mark;
-        self.keeper.discard(self, Some(mark), done.files);
-        Ok((name, mark))
-    }
-
     /// Notes that a job was printed, before its bytes are taken away.
     pub(super) fn printed(&self, id: u64, printer: &str) -> Result<(), Error> {
         let done = {
@@ -222,6 +220,24 @@ impl Spool {
             done
         };
         self.settle(done)
+    }
+
+    /// Has a job that is held until then, in seconds since 1970, let go.
+    pub(super) fn let_go_at(self: &Arc<Self>, id: u64, until: u64) {
+        let nanos = until.saturating_sub(now()).saturating_mul(1_000_000_000);
+        let spool = Arc::downgrade(self);
+        self.engine.after(nanos, move || {
+            let Some(spool) = spool.upgrade() else { return };
+            let mut core = spool.core.lock();
+            // Held until another time meanwhile, or let go: that counts.
+            if core.jobs.get(&id).is_some_and(|job| job.until == until)
+                && let Err(error) = spool.change(&mut core, id, |job| job.until = 0)
+            {
+                log::error!(target: "spool", "job {id} stays held: {error}");
+            }
+            drop(core);
+            spool.ring();
+        });
     }
 
     /// Plans another priority for a job; only the operator may raise one.

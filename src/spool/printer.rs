@@ -5,7 +5,11 @@
 //!    trouble of a printer stops a queue or loses a job.
 //! 3. A job is over when all of it is on paper and the journal says so, in that order.
 
-use super::queue::{Record, Wish};
+use super::banner::Facts;
+use super::job::Job;
+use super::queue::{Core, Record, Wish};
+use super::text::ctime;
+use super::view::user_name;
 use super::{PrinterUnit, Spool};
 use crate::error::Error;
 use crate::sync::{Arc, Mutex};
@@ -14,6 +18,7 @@ use devices::{CharDevice, Clock, Interrupt, IoError, Ioctl, WaitQueue};
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 /// Bytes read of a job at a time.
@@ -32,12 +37,16 @@ pub(super) struct Printer {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Why the last try failed.
     failed: Mutex<String>,
+    /// It would print what it is given: its hardware says so, and the last try did not just fail.
+    is_well: AtomicBool,
 }
 
 /// Why the printing of a job ended before its end.
 enum Cut {
     /// Somebody wished it.
     Wish(Wish),
+    /// The same, when all was on paper but not handed out yet.
+    LateWish(Wish),
     /// The printer could not; the job begins anew.
     Trouble(String),
     /// The machine is switched off.
@@ -59,7 +68,8 @@ impl Printer {
             }));
         }
         let (away, thread, failed) = (Interrupt::default(), Mutex::default(), Mutex::default());
-        Arc::new(Printer { name, sink, unit, bell, away, thread, failed })
+        let is_well = AtomicBool::new(true);
+        Arc::new(Printer { name, sink, unit, bell, away, thread, failed, is_well })
     }
 
     pub(super) fn start(self: &Arc<Self>, spool: &Arc<Spool>) -> std::io::Result<()> {
@@ -97,16 +107,42 @@ impl Printer {
         }
     }
 
-    /// What hinders it, in words; empty when nothing does.
-    pub(super) fn trouble(&self) -> String {
+    /// What its hardware says hinders it, in words; empty when nothing does.
+    fn hindrance(&self) -> String {
         let mut output = [0];
         let mut call = Ioctl { cmd: commands::CONDITIONS, input: &[], output: &mut output };
         let bits = match self.unit.ioctl(&mut call) {
             Ok(()) => output[0],
             Err(error) => return error.to_string(),
         };
-        let words = conditions(bits);
+        conditions(bits)
+    }
+
+    /// What hinders it, or why its last try failed.
+    pub(super) fn trouble(&self) -> String {
+        let words = self.hindrance();
         if words.is_empty() { self.failed.lock().clone() } else { words }
+    }
+
+    /// Looks whether it may have a class's job; the others hear when that has changed, for a job
+    /// that it would have had is theirs then.
+    fn look(&self, spool: &Spool) -> bool {
+        let is_well = self.hindrance().is_empty();
+        if self.is_well.swap(is_well, Ordering::AcqRel) != is_well {
+            self.stand(spool, is_well);
+            spool.ring();
+        }
+        is_well
+    }
+
+    /// Stands among the idle ones, or no longer.
+    fn stand(&self, spool: &Spool, is_idle: bool) {
+        let mut core = spool.core.lock();
+        if is_idle {
+            core.idle.insert(self.name.clone());
+        } else {
+            core.idle.remove(&self.name);
+        }
     }
 
     fn ioctl(&self, cmd: u32, input: &[u8]) -> Result<u64, IoError> {
@@ -127,11 +163,16 @@ impl Printer {
                 let core = spool.core.lock();
                 core.queues.get(&self.name).is_none_or(|queue| queue.flags.is_stopped)
             };
-            let has_job = || spool.core.lock().next_for(&self.name).is_some();
+            let has_job = || {
+                let is_well = self.look(spool);
+                spool.core.lock().next_for(&self.name, is_well).is_some()
+            };
             if is_stopped() == is_open {
                 if is_open {
+                    self.stand(spool, false);
                     self.unit.close();
                     is_open = false;
+                    spool.ring();
                 } else if let Err(error) = self.unit.open() {
                     // Somebody prints past us; he will be through some time.
                     *self.failed.lock() = error.to_string();
@@ -144,6 +185,10 @@ impl Printer {
                     is_open = true;
                 }
                 continue;
+            }
+            if is_open {
+                let is_well = self.look(spool);
+                self.stand(spool, is_well);
             }
             if !self.wait(spool, || is_stopped() == is_open || (is_open && has_job())) {
                 break;
@@ -167,12 +212,20 @@ impl Printer {
 
     /// Makes the next job ours.
     fn take(&self, spool: &Spool) -> Option<(u64, PathBuf)> {
-        let mut core = spool.core.lock();
-        let mut job = core.next_for(&self.name)?.clone();
+        let is_well = self.look(spool);
+        let found = self.take_next(&mut spool.core.lock(), spool, is_well);
+        // It is not idle any more: what it leaves to the others is theirs now.
+        spool.ring();
+        found
+    }
+
+    fn take_next(&self, core: &mut Core, spool: &Spool, is_well: bool) -> Option<(u64, PathBuf)> {
+        let mut job = core.next_for(&self.name, is_well)?.clone();
+        core.idle.remove(&self.name);
         job.active = Some(self.name.clone());
         let found = (job.id, spool.path_of(&job));
         let record = Record::Job(Box::new(job));
-        if let Err(error) = spool.commit(&mut core, std::slice::from_ref(&record)) {
+        if let Err(error) = spool.commit(core, std::slice::from_ref(&record)) {
             // Should we die now, it is printed again all the same, though perhaps not first.
             log::warn!(target: "spool", "{error}");
             core.apply(&record);
@@ -200,8 +253,13 @@ impl Printer {
         }
         let wish = match outcome {
             Err(Cut::Away) => {
-                let _ = self.ioctl(commands::RESET, &[]); // it is switched off with us
+                // Switched off with us; what it says does not matter any more.
+                let _ = self.ioctl(commands::RESET, b"hard");
                 return false;
+            }
+            Err(Cut::LateWish(wish)) => {
+                let _ = self.ioctl(commands::RESET, &[]); // it has nothing to hand out now
+                wish
             }
             Err(Cut::Wish(wish)) => {
                 self.eject(spool);
@@ -212,13 +270,35 @@ impl Printer {
                 let _ = self.ioctl(commands::RESET, &[]); // what it says does not matter
                 let _ = self.ioctl(commands::END, b"cut");
                 *self.failed.lock() = why;
-                if !self.pause(spool, pause, Some(id)) {
-                    return false;
-                }
-                Wish::Requeue
+                return self.fail(spool, id, pause);
             }
             Ok(()) => return true,
         };
+        self.put_back(spool, id, wish);
+        true
+    }
+
+    /// After a try that failed. A job of its own waits with it; one of a class is for the others,
+    /// who may do better.
+    fn fail(&self, spool: &Spool, id: u64, pause: &mut u64) -> bool {
+        let is_own = {
+            let core = spool.core.lock();
+            core.jobs.get(&id).is_none_or(|job| job.queue == self.name)
+        };
+        if !is_own {
+            self.put_back(spool, id, Wish::Requeue);
+        }
+        if !self.pause(spool, pause, is_own.then_some(id)) {
+            return false;
+        }
+        if is_own {
+            self.put_back(spool, id, Wish::Requeue);
+        }
+        true
+    }
+
+    /// Puts a job whose printing was cut short where it belongs.
+    fn put_back(&self, spool: &Spool, id: u64, wish: Wish) {
         let mut core = spool.core.lock();
         core.wishes.remove(&id);
         if wish == Wish::Requeue && core.jobs.contains_key(&id) {
@@ -232,11 +312,13 @@ impl Printer {
         }
         drop(core);
         spool.ring();
-        true
     }
 
-    /// Waits before another try, ever longer; a wish, or a hand at the queue, ends it.
+    /// Waits before another try, ever longer; a wish ends it, and so does who stops the queue.
     fn pause(&self, spool: &Spool, pause: &mut u64, id: Option<u64>) -> bool {
+        let is_stopped =
+            |core: &Core| core.queues.get(&self.name).is_none_or(|queue| queue.flags.is_stopped);
+        let was_stopped = is_stopped(&spool.core.lock());
         let until = spool.engine.now().after(*pause);
         let bell = Arc::clone(&self.bell);
         let event = spool.engine.after(*pause, move || bell.ring());
@@ -244,7 +326,8 @@ impl Printer {
         let is_over = || {
             let is_wished = id.is_some_and(|id| {
                 let core = spool.core.lock();
-                core.wishes.contains_key(&id) || !core.jobs.contains_key(&id)
+                let is_gone = core.wishes.contains_key(&id) || !core.jobs.contains_key(&id);
+                is_gone || (!was_stopped && is_stopped(&core))
             });
             is_wished || spool.engine.now() >= until
         };
@@ -267,20 +350,29 @@ impl Printer {
         match (went_on, wish) {
             (false, _) => Err(Cut::Away),
             (_, Some(wish)) => Err(Cut::Wish(wish)),
-            _ => outcome.map_err(|error| Cut::Trouble(error.to_string())),
+            _ => outcome.map_err(|error| Cut::Trouble(self.failure(error))),
+        }
+    }
+
+    /// Why a try failed, in words for the queue's users; the log has the host's.
+    fn failure(&self, error: IoError) -> String {
+        match error {
+            IoError::Hardware => format!("its output {} failed; it is tried again", self.sink),
+            other => other.to_string(),
         }
     }
 
     fn print(&self, spool: &Spool, id: u64, path: &PathBuf) -> Result<(), Cut> {
         let told = |error: std::io::Error| Cut::Trouble(format!("{}: {error}", path.display()));
-        let (name, copies) = {
+        let (name, copies, banner) = {
             let core = spool.core.lock();
             let job = core.jobs.get(&id).ok_or(Cut::Wish(Wish::Drop))?;
-            (format!("{id} {}", job.title()), job.copies)
+            (format!("{id} {}", job.title()), job.copies, banner(&core, job))
         };
         let ended = |error: IoError| Cut::Trouble(error.to_string());
         self.ioctl(commands::BEGIN, name.as_bytes()).map_err(ended)?;
         self.outcome(spool, Some(id))?;
+        self.put(spool, id, &banner)?;
         let mut piece = Vec::with_capacity(PIECE_BYTES);
         for _ in 0..copies {
             let mut file = File::open(path).map_err(told)?;
@@ -295,8 +387,11 @@ impl Printer {
             }
         }
         self.ioctl(commands::END, &[]).map_err(ended)?;
-        self.outcome(spool, None)?;
-        Ok(())
+        match self.outcome(spool, Some(id)) {
+            Ok(_) => Ok(()),
+            Err(Cut::Wish(wish)) => Err(Cut::LateWish(wish)),
+            Err(cut) => Err(cut),
+        }
     }
 
     /// Has a piece printed, to its last byte. Where there is no room for it, the rest waits.
@@ -350,6 +445,17 @@ impl Printer {
             log::warn!(target: "spool", "{}: {why}", self.name);
         }
     }
+}
+
+/// The page before a job, if there is one.
+fn banner(core: &Core, job: &Job) -> Vec<u8> {
+    let kind = core.queues.get(&job.queue).map(|queue| queue.banner).unwrap_or_default();
+    if job.is_plain {
+        return Vec::new();
+    }
+    let user = if job.agent.is_empty() { user_name(job.uid) } else { job.agent.clone() };
+    let (name, date) = (job.title(), ctime(job.time));
+    kind.page(&Facts { user: &user, name: &name, class: &job.class, date: &date })
 }
 
 /// What went wrong, for the log.

@@ -5,6 +5,7 @@
 //! 2. The order of a queue is that of [`Job::place`]: front, priority, submission.
 //! 3. Nothing here waits or touches the host.
 
+use super::banner::Banner;
 use super::job::{Job, Phase, Place, escape, unescape};
 use super::no_job;
 use crate::error::Error;
@@ -27,6 +28,8 @@ pub(super) struct Flags {
     pub(super) holds_all: bool,
     /// Said of the queue by its operator.
     pub(super) message: String,
+    /// When any of that was said, in seconds since 1970; 0: never.
+    pub(super) since: u64,
 }
 
 /// A line of the journal.
@@ -52,7 +55,7 @@ impl Record {
                 let bits = [flags.is_stopped, flags.is_disabled, flags.holds_all].map(u8::from);
                 let [a, b, c] = bits;
                 let (queue, said) = (escape(queue.as_bytes()), escape(flags.message.as_bytes()));
-                format!("queue {queue} {a} {b} {c} {said}")
+                format!("queue {queue} {a} {b} {c} {said} {}", flags.since)
             }
         }
     }
@@ -64,12 +67,14 @@ impl Record {
             ["job", ..] => Job::parse(&words[1..]).map(|job| Record::Job(Box::new(job))),
             ["gone", id] => Some(Record::Gone(id.parse().ok()?)),
             ["next", id, seq] => Some(Record::Next(id.parse().ok()?, seq.parse().ok()?)),
-            ["queue", name, stopped, disabled, holds, message] => {
+            ["queue", name, stopped, disabled, holds, message, ref more @ ..] => {
                 let flags = Flags {
                     is_stopped: stopped == "1",
                     is_disabled: disabled == "1",
                     holds_all: holds == "1",
                     message: text(message)?,
+                    // The first journals did not say.
+                    since: more.first().map_or(Some(0), |word| word.parse().ok())?,
                 };
                 Some(Record::Flags(text(name)?, flags))
             }
@@ -87,6 +92,8 @@ pub(super) struct Queue {
     pub(super) members: Vec<String>,
     /// Longest job, in bytes; none: no limit.
     pub(super) bytes_max: Option<u64>,
+    /// The page before each job.
+    pub(super) banner: Banner,
     pub(super) flags: Flags,
     /// What is submitted, in the order of printing.
     pub(super) order: BTreeMap<Place, u64>,
@@ -126,6 +133,8 @@ pub(super) struct Core {
     pub(super) written: BTreeSet<u64>,
     /// How often the host's kernel holds a job's inode.
     pub(super) holds: BTreeMap<u64, u64>,
+    /// The printers that have nothing to do, and could.
+    pub(super) idle: BTreeSet<String>,
 }
 
 /// Everybody may mean a staged file by its name, a job only its owner.
@@ -180,7 +189,7 @@ impl Core {
         queue.ids.insert(job.id);
         if job.phase == Phase::Queued {
             queue.order.insert(job.place(), job.id);
-            if !job.is_held && job.active.is_none() {
+            if !job.is_waiting() && job.active.is_none() {
                 queue.ready.insert(job.place(), job.id);
             }
         }
@@ -261,13 +270,27 @@ impl Core {
         first
     }
 
-    /// The first job that `printer` may print, of its own queue or of a class that has it.
-    pub(super) fn next_for(&self, printer: &str) -> Option<&Job> {
+    /// Whether a printer may serve a class: neither stopped nor disabled.
+    fn serves_classes(&self, printer: &str) -> bool {
+        let flags = self.queues.get(printer).map(|queue| &queue.flags);
+        flags.is_some_and(|flags| !flags.is_stopped && !flags.is_disabled)
+    }
+
+    /// The first job that `printer` may print, of its own queue or of a class that has it. A job
+    /// of a class is for the first of its printers that is idle; `is_well` says whether this one
+    /// may have any.
+    pub(super) fn next_for(&self, printer: &str, is_well: bool) -> Option<&Job> {
         if self.queues.get(printer)?.flags.is_stopped {
             return None;
         }
+        let is_first = |members: &[String]| {
+            let before = members.iter().take_while(|member| *member != printer);
+            members.iter().any(|member| member == printer)
+                && !before.into_iter().any(|m| self.idle.contains(m) && self.serves_classes(m))
+        };
+        let may_serve = is_well && self.serves_classes(printer);
         let serves = |(name, queue): &(&String, &Queue)| {
-            *name == printer || queue.members.iter().any(|member| member == printer)
+            *name == printer || (may_serve && is_first(&queue.members))
         };
         let queues = self.queues.iter().filter(serves).filter(|(_, q)| !q.flags.is_stopped);
         let first = queues.filter_map(|(_, queue)| queue.ready.first_key_value()).min()?;
@@ -310,7 +333,7 @@ mod tests {
             core.apply(&queued(id, priority));
         }
         assert_eq!(ids(&core), [3, 1, 2, 4]);
-        assert_eq!(core.next_for("lp0").unwrap().id, 3);
+        assert_eq!(core.next_for("lp0", true).unwrap().id, 3);
         core.apply(&queued(4, 100));
         assert_eq!(ids(&core), [4, 3, 1, 2]);
         core.apply(&Record::Gone(4));
@@ -329,7 +352,7 @@ mod tests {
         let mut active = core.jobs[&2].clone();
         active.active = Some("lp0".into());
         core.apply(&Record::Job(Box::new(active)));
-        assert_eq!(core.next_for("lp0").unwrap().id, 3);
+        assert_eq!(core.next_for("lp0", true).unwrap().id, 3);
         assert_eq!(ids(&core), [2, 1, 3]);
     }
 
@@ -342,13 +365,37 @@ mod tests {
         let mut job = Job::new(7, "laser", "x".as_ref(), (1, 1));
         job.phase = Phase::Queued;
         core.apply(&Record::Job(Box::new(job)));
-        assert_eq!(core.next_for("lp1").unwrap().id, 7);
+        assert_eq!(core.next_for("lp1", true).unwrap().id, 7);
         let stopped = Flags { is_stopped: true, ..Flags::default() };
         core.apply(&Record::Flags("lp1".into(), stopped.clone()));
-        assert!(core.next_for("lp1").is_none());
-        assert_eq!(core.next_for("lp0").unwrap().id, 7);
+        assert!(core.next_for("lp1", true).is_none());
+        assert_eq!(core.next_for("lp0", true).unwrap().id, 7);
         core.apply(&Record::Flags("laser".into(), stopped));
-        assert!(core.next_for("lp0").is_none());
+        assert!(core.next_for("lp0", true).is_none());
+    }
+
+    #[test]
+    fn a_class_takes_the_first_printer_that_is_idle_enabled_and_well() {
+        let mut core = Core::default();
+        for name in ["lp0", "lp1"] {
+            core.queue_mut(name);
+            core.idle.insert(name.to_owned());
+        }
+        core.queue_mut("laser").members = vec!["lp0".into(), "lp1".into()];
+        let mut job = Job::new(7, "laser", "x".as_ref(), (1, 1));
+        job.phase = Phase::Queued;
+        core.apply(&Record::Job(Box::new(job.clone())));
+        assert!(core.next_for("lp0", true).is_some());
+        assert!(core.next_for("lp0", false).is_none(), "out of paper");
+        assert!(core.next_for("lp1", true).is_none(), "the first is idle");
+        core.idle.remove("lp0");
+        assert!(core.next_for("lp1", true).is_some());
+        core.idle.insert("lp0".into());
+        core.queue_mut("lp0").flags.is_disabled = true;
+        assert!(core.next_for("lp0", true).is_none() && core.next_for("lp1", true).is_some());
+        job.until = 1;
+        core.apply(&Record::Job(Box::new(job)));
+        assert!(core.next_for("lp1", true).is_none(), "not yet");
     }
 
     #[test]
@@ -373,5 +420,7 @@ mod tests {
             assert_eq!(Record::parse(&record.line()), Some(record));
         }
         assert_eq!(Record::parse("wibble 1"), None);
+        let old = "queue lp0 1 0 0 -";
+        assert_eq!(Record::parse(old), Record::parse(&format!("{old} 0")), "the first journals");
     }
 }

@@ -354,8 +354,8 @@ fn a_printer_first_ends_what_is_its_own_of_what_was_interrupted() {
     let crashed = copy(dir.path());
     let again = open(crashed.path());
     let core = again.core.lock();
-    assert_eq!(core.next_for("lp1").unwrap().id, 2);
-    assert_eq!(core.next_for("lp0").unwrap().id, 1);
+    assert_eq!(core.next_for("lp1", true).unwrap().id, 2);
+    assert_eq!(core.next_for("lp0", true).unwrap().id, 1);
 }
 
 #[test]

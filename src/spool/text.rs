@@ -30,6 +30,8 @@ pub struct JobView {
     pub priority: u8,
     /// When it was submitted, in seconds since 1970.
     pub time: u64,
+    /// Until when it is held, in seconds since 1970; 0: not for a time.
+    pub until: u64,
     /// The printer that prints it.
     pub printer: Option<String>,
 }
@@ -49,6 +51,8 @@ pub struct QueueView {
     pub message: String,
     /// What the printer says: `lp0: out of paper`; empty when it is ready.
     pub trouble: String,
+    /// When its operator last said something of it, or its start, in seconds since 1970.
+    pub since: u64,
     /// Where its output goes.
     pub sink: String,
     /// Name of the machine.
@@ -205,6 +209,7 @@ impl QueueView {
         json!({
             "queue": self.name, "members": self.members, "stopped": self.is_stopped,
             "disabled": self.is_disabled, "message": self.message, "trouble": self.trouble,
+            "since": self.since,
             "sink": self.sink, "host": self.host, "jobs": jobs,
         })
     }
@@ -222,6 +227,7 @@ impl QueueView {
             is_disabled: value["disabled"] == true,
             message: text("message"),
             trouble: text("trouble"),
+            since: value["since"].as_u64().unwrap_or_default(),
             sink: text("sink"),
             host: text("host"),
             jobs: list("jobs").iter().map(JobView::from_json).collect(),
@@ -237,6 +243,7 @@ impl JobView {
             "job": self.id, "rank": self.rank, "owner": self.owner, "files": files,
             "bytes": self.bytes, "copies": self.copies, "priority": self.priority,
             "submitted": self.time, "printer": self.printer,
+            "held_until": self.until,
         })
     }
 
@@ -255,6 +262,7 @@ impl JobView {
             copies: u32::try_from(number("copies")).unwrap_or(1),
             priority: u8::try_from(number("priority")).unwrap_or(0),
             time: number("submitted"),
+            until: number("held_until"),
             printer: value["printer"].as_str().map(str::to_owned),
         }
     }
@@ -270,7 +278,8 @@ mod tests {
         let bytes = files.iter().map(|(_, bytes)| bytes).sum::<u64>() * u64::from(copies);
         let (rank, owner) = (rank.to_owned(), owner.to_owned());
         let time = 1_795_179_416; // Fri Nov 20 12:56:56 2026
-        JobView { id, rank, owner, files, bytes, copies, priority: 50, time, printer: None }
+        let priority = 50;
+        JobView { id, rank, owner, files, bytes, copies, priority, time, ..JobView::default() }
     }
 
     fn view() -> QueueView {

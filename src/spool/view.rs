@@ -6,6 +6,7 @@ use super::queue::Core;
 use super::text::{JobView, QueueView, rank};
 use nix::unistd::{Uid, User};
 use std::collections::HashMap;
+use std::time::UNIX_EPOCH;
 
 /// Names of users, each asked of the host once a view.
 #[derive(Default)]
@@ -47,6 +48,7 @@ fn shown(job: &Job, rank: String, names: &mut Names) -> JobView {
         copies: job.copies,
         priority: job.priority,
         time: job.time,
+        until: job.until,
         printer: job.active.clone(),
     }
 }
@@ -70,6 +72,10 @@ impl Spool {
             is_disabled: known.flags.is_disabled,
             message: known.flags.message.clone(),
             trouble,
+            since: match known.flags.since {
+                0 => self.made.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+                since => since,
+            },
             sink: sink.map(|printer| printer.sink.clone()).unwrap_or_default(),
             host: self.host.clone(),
             jobs,
@@ -104,7 +110,7 @@ fn jobs(core: &Core, queue: &str, size: impl Fn(&Job) -> u64) -> Vec<JobView> {
     let (mut names, mut number) = (Names::default(), 0);
     let mut views = Vec::new();
     for job in core.ranked(queue) {
-        let rank = match (&job.active, job.is_held) {
+        let rank = match (&job.active, job.is_waiting()) {
             (Some(_), _) => "active".into(),
             (None, true) => "held".into(),
             (None, false) => {

@@ -36,7 +36,10 @@ impl Unit {
         if let Some(disk) = kernel.special.disk(plain) {
             return Ok(Unit::Disk(Arc::clone(disk)));
         }
-        kernel.special.character(plain).map(Unit::Char).ok_or_else(|| {
+        // A printer's hardware is meant by the name of its queue too.
+        let hardware = || kernel.special.character(&format!("r{plain}"));
+        let found = kernel.special.character(plain).or_else(hardware);
+        found.map(Unit::Char).ok_or_else(|| {
             let rows = kernel.special.switch().units().iter();
             let names = rows.filter(|row| !row.is_raw).map(|row| row.name.as_str());
             let hint = match words::closest(plain, names) {
