@@ -79,11 +79,15 @@ impl Door {
         self.files.get(handle.0)
     }
 
-    /// The file, for a call that leaves something to be written: none may come once the last
-    /// writing out has begun.
-    fn file_to_change(&self, handle: FileHandle) -> Result<Arc<OpenFile>, Error> {
-        self.admit(Errno::EIO)?;
-        self.file(handle)
+    /// The file that request `id` reads or writes. What a disk holds does not depend on who has
+    /// closed what.
+    fn file_in_order(&self, id: u64, handle: FileHandle) -> Result<Arc<OpenFile>, Error> {
+        let file = self.file(handle);
+        match &file {
+            Ok(file) if file.ops.nature().has_parallel_writes => self.order.note(id),
+            _ => self.order.fence(id),
+        }
+        file
     }
 
     /// Refuses once the machine is being unmounted.
@@ -95,7 +99,7 @@ impl Door {
     }
 
     pub(super) fn on_open(&self, req: &Request, node: INodeNo, flags: i32, reply: ReplyOpen) {
-        begin!(req, "open {node} {flags:#o}");
+        begin!(self, req, "open {node} {flags:#o}");
         let (who, ino) = (caller(req), Ino(node.0));
         let host: Arc<dyn Forget> = Arc::clone(&self.pages) as _;
         let run = || {
@@ -107,13 +111,14 @@ impl Door {
                 }
                 Ok::<_, Error>(file)
             };
+            // Before the first try: who is released after it is waited for in vain, and shortly.
+            let closing = self.closing.snapshot();
             let busy = match open(&self.vfs) {
                 Err(error) if error.errno == Errno::EBUSY => error,
                 settled => return settled.map(Answer::Now),
             };
             // close(2) returns before we hear of it: whoever closed a device and opens it again
-            // must not find himself in his own way. This thread hears of it, so another waits.
-            let closing = self.closing.snapshot();
+            // must not find himself in his own way. Readers hear of it, so a worker waits.
             if closing.is_empty() {
                 return Err(busy);
             }
@@ -136,7 +141,7 @@ impl Door {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        begin!(req, "create {parent} {name:?} {mode:o} {flags:#o}");
+        begin!(self, req, "create {parent} {name:?} {mode:o} {flags:#o}");
         let run = || {
             self.admit(Errno::ENODEV)?;
             self.vfs.create(&caller(req), Ino(parent.0), name, mode & 0o7777, umask, flags)
@@ -160,9 +165,9 @@ impl Door {
         flags: i32,
         reply: ReplyData,
     ) {
-        begin!(req, "read {handle} {at} {size}");
+        tell!(req, "read {handle} {at} {size}");
         let (id, call, size) = (req.unique().0, call(req, flags), size as usize);
-        let file = match self.file(handle) {
+        let file = match self.file_in_order(id, handle) {
             Ok(file) => file,
             Err(error) => return conclude::<(), _>(id, Err(error), reply, |(), _| ()),
         };
@@ -201,10 +206,12 @@ impl Door {
         (kind, flags): (WriteFlags, i32),
         reply: ReplyWrite,
     ) {
-        begin!(req, "write {handle} {at} {}", data.len());
+        tell!(req, "write {handle} {at} {}", data.len());
         let call = call(req, flags);
         let found = guarded(call.id, || {
-            let file = self.file_to_change(handle)?;
+            let file = self.file_in_order(call.id, handle)?;
+            // None may come once the last writing out has begun.
+            self.admit(Errno::EIO)?;
             if kind.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
                 self.clear_set_id(&call, &file)?;
             }
@@ -248,7 +255,7 @@ impl Door {
     }
 
     pub(super) fn on_flush(&self, req: &Request, handle: FileHandle, reply: ReplyEmpty) {
-        begin!(req, "flush {handle}");
+        begin!(self, req, "flush {handle}");
         let run = |file: &dyn FileOps, call: &Call| {
             self.closing.insert(handle.0);
             file.flush(call)
@@ -257,7 +264,7 @@ impl Door {
     }
 
     pub(super) fn on_release(&self, req: &Request, handle: FileHandle, reply: ReplyEmpty) {
-        begin!(req, "release {handle}");
+        tell!(req, "release {handle}");
         let run = || {
             if let Ok(file) = self.file(handle) {
                 self.backings.leave(&file);
@@ -265,8 +272,11 @@ impl Door {
             self.vfs.close(handle.0);
             Ok(())
         };
-        self.answer(req, reply, run, done);
+        // Before the answer: nobody waits for that.
+        let released = guarded(req.unique().0, run);
         self.closing.remove(handle.0);
+        self.order.note(req.unique().0);
+        conclude(req.unique().0, released, reply, done);
     }
 
     pub(super) fn on_fsync(
@@ -276,7 +286,7 @@ impl Door {
         kind: SyncKind,
         reply: ReplyEmpty,
     ) {
-        begin!(req, "fsync {handle} {kind:?}");
+        begin!(self, req, "fsync {handle} {kind:?}");
         self.on_file(req, handle, reply, |file, call| file.sync(call, kind), done);
     }
 
@@ -288,7 +298,7 @@ impl Door {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        begin!(req, "fallocate {handle} {mode:#x} {at} {len}");
+        begin!(self, req, "fallocate {handle} {mode:#x} {at} {len}");
         let run = |file: &dyn FileOps, call: &Call| {
             self.admit(Errno::EIO)?;
             file.allocate(call, mode, at, len)
@@ -304,7 +314,7 @@ impl Door {
         (cmd, input, out_size): (u32, &[u8], u32),
         reply: ReplyIoctl,
     ) {
-        begin!(req, "ioctl {handle} {cmd:#x} {} in {out_size} out", input.len());
+        begin!(self, req, "ioctl {handle} {cmd:#x} {} in {out_size} out", input.len());
         let out = out_size as usize;
         let run = |file: &dyn FileOps, call: &Call| {
             self.admit(Errno::EIO)?;
@@ -331,7 +341,7 @@ impl Door {
     }
 
     pub(super) fn on_poll(&self, req: &Request, handle: FileHandle, reply: ReplyPoll) {
-        begin!(req, "poll {handle}");
+        begin!(self, req, "poll {handle}");
         let run = || {
             let file = self.file(handle)?;
             Ok(file.ops.poll(&call(req, file.flags)))
@@ -348,7 +358,7 @@ impl Door {
         (offset, whence): (i64, i32),
         reply: ReplyLseek,
     ) {
-        begin!(req, "lseek {handle} {offset} {whence}");
+        begin!(self, req, "lseek {handle} {offset} {whence}");
         let run = |file: &dyn FileOps, _: &Call| {
             let which = match whence {
                 libc::SEEK_DATA => Seek::Data,

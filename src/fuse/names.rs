@@ -52,12 +52,13 @@ impl Door {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        begin!(req, "lookup {parent} {name:?}");
+        begin!(self, req, "lookup {parent} {name:?}");
         let run = || self.vfs.lookup(&caller(req), inode(parent)?, name);
         self.answer(req, reply, run, entry);
     }
 
     pub(super) fn on_forget(&self, req: &Request, node: INodeNo, count: u64) {
+        self.order.note(req.unique().0);
         // Nobody waits for an answer, so nobody hears of a placeholder either.
         let _ = guarded(req.unique().0, || {
             self.vfs.forget(inode(node)?, count);
@@ -66,7 +67,7 @@ impl Door {
     }
 
     pub(super) fn on_getattr(&self, req: &Request, node: INodeNo, reply: ReplyAttr) {
-        begin!(req, "getattr {node}");
+        begin!(self, req, "getattr {node}");
         let run = || self.vfs.getattr(inode(node)?);
         self.answer(req, reply, run, |attr, reply| reply.attr(&ttl(&attr), &shown(&attr)));
     }
@@ -81,13 +82,13 @@ impl Door {
     ) {
         let (atime, mtime) = (atime.map(time), mtime.map(time));
         let change = Change { mode, uid, gid, size, atime, mtime };
-        begin!(req, "setattr {node} {change:?}");
+        begin!(self, req, "setattr {node} {change:?}");
         let run = || self.vfs.setattr(&caller(req), inode(node)?, &change);
         self.answer(req, reply, run, |attr, reply| reply.attr(&ttl(&attr), &shown(&attr)));
     }
 
     pub(super) fn on_readlink(&self, req: &Request, node: INodeNo, reply: ReplyData) {
-        begin!(req, "readlink {node}");
+        begin!(self, req, "readlink {node}");
         let run = || self.vfs.readlink(inode(node)?);
         self.answer(req, reply, run, |target, reply| reply.data(target.as_bytes()));
     }
@@ -100,7 +101,7 @@ impl Door {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        begin!(req, "mknod {parent} {name:?} {mode:o} {rdev:#x}");
+        begin!(self, req, "mknod {parent} {name:?} {mode:o} {rdev:#x}");
         let run = || {
             let make = make(mode, rdev)?;
             self.vfs.mknod(&caller(req), inode(parent)?, name, make, mode & 0o7777, umask)
@@ -123,7 +124,7 @@ impl Door {
         (mode, umask): (u32, u32),
         reply: ReplyEntry,
     ) {
-        begin!(req, "mkdir {parent} {name:?} {mode:o}");
+        begin!(self, req, "mkdir {parent} {name:?} {mode:o}");
         let run = || self.vfs.mkdir(&caller(req), inode(parent)?, name, mode & 0o7777, umask);
         self.answer(req, reply, run, entry);
     }
@@ -135,7 +136,7 @@ impl Door {
         target: &OsStr,
         reply: ReplyEntry,
     ) {
-        begin!(req, "symlink {parent} {name:?} {target:?}");
+        begin!(self, req, "symlink {parent} {name:?} {target:?}");
         let run = || self.vfs.symlink(&caller(req), inode(parent)?, name, target);
         self.answer(req, reply, run, entry);
     }
@@ -147,7 +148,7 @@ impl Door {
         (parent, name): (INodeNo, &OsStr),
         reply: ReplyEntry,
     ) {
-        begin!(req, "link {node} {parent} {name:?}");
+        begin!(self, req, "link {node} {parent} {name:?}");
         let run = || self.vfs.link(&caller(req), inode(node)?, inode(parent)?, name);
         self.answer(req, reply, run, entry);
     }
@@ -159,13 +160,13 @@ impl Door {
         name: &OsStr,
         reply: ReplyEmpty,
     ) {
-        begin!(req, "unlink {parent} {name:?}");
+        begin!(self, req, "unlink {parent} {name:?}");
         let run = || self.vfs.unlink(&caller(req), inode(parent)?, name);
         self.answer(req, reply, run, done);
     }
 
     pub(super) fn on_rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        begin!(req, "rmdir {parent} {name:?}");
+        begin!(self, req, "rmdir {parent} {name:?}");
         let run = || self.vfs.rmdir(&caller(req), inode(parent)?, name);
         self.answer(req, reply, run, done);
     }
@@ -178,7 +179,7 @@ impl Door {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        begin!(req, "rename {parent} {name:?} {to_parent} {to_name:?} {flags}");
+        begin!(self, req, "rename {parent} {name:?} {to_parent} {to_name:?} {flags}");
         let run = || {
             let mode = match flags {
                 RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
@@ -193,7 +194,7 @@ impl Door {
     }
 
     pub(super) fn on_opendir(&self, req: &Request, node: INodeNo, reply: fuser::ReplyOpen) {
-        begin!(req, "opendir {node}");
+        begin!(self, req, "opendir {node}");
         let run = || self.vfs.opendir(inode(node)?);
         self.answer(req, reply, run, |handle, reply| {
             reply.opened(FileHandle(handle), fuser::FopenFlags::empty());
@@ -208,7 +209,7 @@ impl Door {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        begin!(req, "readdir {node} {offset}");
+        begin!(self, req, "readdir {node} {offset}");
         // Filled outside of `answer`, which takes the reply only when all is in it.
         let run = || {
             self.vfs.readdir(inode(node)?, handle.0, offset, &mut |entry| {
@@ -220,7 +221,7 @@ impl Door {
     }
 
     pub(super) fn on_releasedir(&self, req: &Request, handle: FileHandle, reply: ReplyEmpty) {
-        begin!(req, "releasedir {handle}");
+        begin!(self, req, "releasedir {handle}");
         let run = || {
             self.vfs.releasedir(handle.0);
             Ok(())
@@ -229,7 +230,7 @@ impl Door {
     }
 
     pub(super) fn on_statfs(&self, req: &Request, node: INodeNo, reply: ReplyStatfs) {
-        begin!(req, "statfs {node}");
+        begin!(self, req, "statfs {node}");
         let run = || self.vfs.statfs(inode(node)?);
         self.answer(req, reply, run, |s, reply| {
             // One number for both kinds of free blocks: none are kept back for the superuser.
@@ -245,7 +246,7 @@ impl Door {
         size: u32,
         reply: ReplyXattr,
     ) {
-        begin!(req, "getxattr {node} {name:?}");
+        begin!(self, req, "getxattr {node} {name:?}");
         let run = || {
             let ino = inode(node)?;
             let own = (ino == Ino::ROOT).then(|| self.about.value(name)).flatten();
@@ -262,7 +263,7 @@ impl Door {
         flags: i32,
         reply: ReplyEmpty,
     ) {
-        begin!(req, "setxattr {node} {name:?} {} bytes", value.len());
+        begin!(self, req, "setxattr {node} {name:?} {} bytes", value.len());
         let run = || {
             let ino = writable_xattr(node, name)?;
             let mode = match flags {
@@ -277,7 +278,7 @@ impl Door {
     }
 
     pub(super) fn on_listxattr(&self, req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        begin!(req, "listxattr {node}");
+        begin!(self, req, "listxattr {node}");
         let run = || {
             let ino = inode(node)?;
             let mut names = self.vfs.listxattr(ino)?;
@@ -297,7 +298,7 @@ impl Door {
         name: &OsStr,
         reply: ReplyEmpty,
     ) {
-        begin!(req, "removexattr {node} {name:?}");
+        begin!(self, req, "removexattr {node} {name:?}");
         let run = || self.vfs.removexattr(&caller(req), writable_xattr(node, name)?, name);
         self.answer(req, reply, run, done);
     }
