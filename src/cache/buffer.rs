@@ -172,11 +172,6 @@ impl Buffer {
         self.memory.bytes().get(span.from..span.to).unwrap_or(&[])
     }
 
-    /// Touches its memory, so that the processor fetches it while others are looked up.
-    pub fn touch(&self) -> u8 {
-        self.memory.bytes().first().copied().unwrap_or(0)
-    }
-
     /// Lends the bytes of a span that it holds.
     pub fn lend(&mut self, span: Span) -> Lent {
         self.memory.lend(span.from, span.to)

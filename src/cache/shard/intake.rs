@@ -51,18 +51,14 @@ pub(in crate::cache) enum Place {
 }
 
 impl Shard {
-    /// What is known of neighbouring blocks before they are written. All are looked up, and the
-    /// first bytes of each touched, so that the processor waits for their memory together.
+    /// What is known of neighbouring blocks before they are written. All are looked up, so that the
+    /// processor waits for their places in memory together.
     pub fn stand(&self, key: Key, blocks: usize) -> [Place; GROUP] {
-        let found = self.look_up(key, blocks);
-        let (mut places, mut touched) = ([Place::Nowhere; GROUP], 0);
-        for (place, buffer) in places.iter_mut().zip(found.iter().take(blocks)) {
-            let Some(buffer) = buffer else { continue };
-            touched ^= buffer.touch();
-            *place = if self.is_long_ago(buffer.used_at) { Place::LongAgo } else { Place::Recent };
-        }
-        std::hint::black_box(touched);
-        places
+        self.look_up(key, blocks).map(|buffer| match buffer {
+            None => Place::Nowhere,
+            Some(buffer) if self.is_long_ago(buffer.used_at) => Place::LongAgo,
+            Some(_) => Place::Recent,
+        })
     }
 
     /// Takes bytes into one block, whose `place` was looked up, if it was.
