@@ -1,9 +1,16 @@
 //! The daemon and its commands: parse, log, dispatch. What is decided is decided elsewhere.
 
 /// Blocks of the cache lie on whole pages, and these in large ones, where the host's kernel copies
-/// them for half the price; `.cargo/config.toml` says how.
+/// them for half the price.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// How: large pages of the host's where it has them, one arena (two threads do nearly all of the
+/// work), and what is free is given back after a second. The allocator looks for this name.
+#[allow(unsafe_code)] // exporting a name could take another's place; this one is there to be taken
+#[unsafe(export_name = "_rjem_malloc_conf")]
+pub static ALLOCATOR_CONF: &[u8; 80] =
+    b"thp:always,cache_oblivious:false,narenas:1,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 
 use spindle::{boot, cli, commands};
 use std::process::ExitCode;

@@ -29,6 +29,7 @@
 //! A wholly dirty buffer gives its memory away, because bulk writing should not copy; who wants it
 //! meanwhile waits, which on a unit without a timing model is the time of the copy it saves.
 
+use super::copy::Copy;
 use crate::lent::{Lent, Memory};
 use devices::{Clock, Failure, IoError, SECTOR_SIZE, SimTime};
 
@@ -280,12 +281,19 @@ impl Buffer {
 
     /// Takes bytes in. The caller has seen that the buffer is not away, and that sectors which
     /// `data` fills only in part are valid.
-    pub fn write_in(&mut self, span: Span, data: &[u8], touched: Sectors, clock: &impl Clock) {
+    pub fn write_in(
+        &mut self,
+        span: Span,
+        data: &[u8],
+        touched: Sectors,
+        copy: Copy,
+        clock: &impl Clock,
+    ) {
         if self.memory.is_empty() {
             self.memory = vec![0; BLOCK_BYTES].into();
         }
         if let Some(room) = self.memory.to_mut().get_mut(span.from..span.to) {
-            room.copy_from_slice(data);
+            copy(room, data);
         }
         if self.dirty == 0 {
             self.since = clock.now();

@@ -25,6 +25,7 @@
 mod ahead;
 mod books;
 mod buffer;
+mod copy;
 mod device;
 mod discard;
 mod errors;

@@ -7,11 +7,14 @@
 //!    of a buffer that they note goes through [`Shard::change`] or [`Shard::book`].
 //! 4. Buffers of a group ([`GROUP_BLOCKS`] neighbours) are always in the same shard.
 
+mod intake;
+
+pub(super) use intake::{Place, Stop, Taking};
+
 use super::books::{Admission, Counts, Due, GROUP, GROUP_BLOCKS, Group, Key, Ledgers, Marks};
 use super::buffer::{BLOCK_BYTES, Buffer, Part, Sectors, Span, Tally};
 use crate::lent::Lent;
 use devices::SimTime;
-use devices::engine::Engine;
 use lru::LruCache;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -36,31 +39,6 @@ pub(super) struct Copied {
     pub hits: u64,
     /// One of the blocks had been read ahead.
     pub was_ahead: bool,
-}
-
-/// Why a write stopped.
-pub(super) enum Stop {
-    /// The block must be fetched first.
-    Fill,
-    /// The buffer's memory is away.
-    Away,
-    /// There is no room for the buffer.
-    Room(Room),
-    /// Too much is unsaved.
-    Throttle(Admission),
-}
-
-/// How bytes are taken in.
-pub(super) struct Taking<'a> {
-    /// log2 of the bytes that the unit can write by themselves.
-    pub unit_shift: u32,
-    /// The unit's writes fail: at the high mark no more is taken for it.
-    pub is_failing: bool,
-    /// What may give way.
-    pub victims: Victims,
-    /// For the time, asked only when a buffer becomes dirty.
-    pub engine: &'a Engine,
-    pub ledgers: Ledgers<'a>,
 }
 
 /// Whether a full shard may begin to write.
@@ -265,73 +243,6 @@ impl Shard {
         }
         if how == Use::Last {
             self.lru.demote(&key);
-        }
-    }
-
-    /// Which of some neighbouring blocks are here, the first as the lowest bit.
-    pub fn present_bits(&self, key: Key, blocks: usize) -> u16 {
-        let found = self.look_up(key, blocks);
-        let bit = |(n, buffer): (usize, &Option<&Buffer>)| u16::from(buffer.is_some()) << n;
-        found.iter().enumerate().map(bit).sum()
-    }
-
-    /// Takes bytes into one block, which is here only if it `is_present`.
-    pub fn copy_in(
-        &mut self,
-        key: Key,
-        span: Span,
-        data: &[u8],
-        is_present: bool,
-        taking: &Taking<'_>,
-    ) -> Result<(), Stop> {
-        let shift = taking.unit_shift;
-        let (touched, covered) = (span.touched(shift), span.covered(shift));
-        let admission = match self.admission() {
-            _ if taking.is_failing && self.counts.unsaved >= self.marks.high => Admission::Full,
-            admission => admission,
-        };
-        let (tick, slack) = (self.tick.wrapping_add(1), self.slack);
-        let found = if is_present { self.lru.peek_mut(&key) } else { None };
-        if let Some(buffer) = found {
-            if buffer.is_away() {
-                return Err(Stop::Away);
-            }
-            let in_part = touched & !covered;
-            if in_part != 0 && !buffer.holds(in_part) {
-                return Err(Stop::Fill);
-            }
-            if !buffer.is_unsaved() && admission != Admission::Yes {
-                return Err(Stop::Throttle(admission));
-            }
-            let is_long_ago = tick.wrapping_sub(buffer.used_at) > slack;
-            if buffer.is_dirty() {
-                // Nothing in the books depends on which of its sectors are.
-                buffer.write_in(span, data, touched, taking.engine);
-            } else {
-                let was = buffer.tally();
-                buffer.write_in(span, data, touched, taking.engine);
-                let is = buffer.tally();
-                self.book(key, was, is, taking.ledgers);
-            }
-            self.mark_used(key, if is_long_ago { Use::Now } else { Use::Recent });
-            return Ok(());
-        }
-        if touched != covered {
-            return Err(Stop::Fill);
-        }
-        if admission != Admission::Yes {
-            return Err(Stop::Throttle(admission));
-        }
-        match self.make_room(taking.victims) {
-            Room::Memory(memory) => {
-                let mut buffer = Buffer::empty(memory, SimTime(0));
-                buffer.write_in(span, data, touched, taking.engine);
-                let is = buffer.tally();
-                self.lru.push(key, buffer);
-                self.book(key, Tally::default(), is, taking.ledgers);
-                Ok(())
-            }
-            room => Err(Stop::Room(room)),
         }
     }
 

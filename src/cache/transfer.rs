@@ -5,10 +5,11 @@
 //! The patient one is called then, on a thread that may wait, and finds under way what the quick
 //! one began. All that a call misses is submitted before its first wait.
 
-use super::books::{Admission, GROUP_BLOCKS, Key};
+use super::books::{Admission, GROUP, GROUP_BLOCKS, Key};
 use super::buffer::{BLOCK_BYTES, Buffer, Part, Span};
+use super::copy;
 use super::device::CachedDevice;
-use super::shard::{Copied, Fill, Room, Stop, Taking, Victims};
+use super::shard::{Copied, Fill, Place, Room, Stop, Taking, Victims};
 use crate::error::Error;
 use crate::lent::Lent;
 use crate::sync::Arc;
@@ -423,6 +424,7 @@ impl CachedDevice {
         let taking = Taking {
             unit_shift: self.unit_shift(),
             is_failing: self.is_failing(),
+            copy: copy::for_write(data.len()),
             victims,
             engine: &self.cache.engine,
             ledgers: self.ledgers(),
@@ -434,14 +436,19 @@ impl CachedDevice {
             let mut shard = self.cache.shard(self.key(pos));
             let was_below = shard.counts.unsaved < shard.marks.wake;
             let blocks = (offset(pos) + group_end - done).div_ceil(BLOCK_BYTES);
-            let mut present = shard.present_bits(self.key(pos), blocks);
-            while done < group_end && stop.is_none() {
+            let key = self.key(pos);
+            // One block is looked up where it is written.
+            let places =
+                if blocks > 1 { shard.stand(key, blocks) } else { [Place::Unknown; GROUP] };
+            for place in places {
                 let pos = at + done as u64;
-                let span = span(pos, data.len() - done);
+                let span = span(pos, group_end - done);
                 let len = span.to - span.from;
-                let (is_present, part) = (present & 1 != 0, &data[done..done + len]);
-                match shard.copy_in(self.key(pos), span, part, is_present, &taking) {
-                    Ok(()) => (done, present) = (done + len, present >> 1),
+                if len == 0 || stop.is_some() {
+                    break;
+                }
+                match shard.copy_in(self.key(pos), span, &data[done..done + len], place, &taking) {
+                    Ok(()) => done += len,
                     Err(why) => stop = Some(why),
                 }
             }

@@ -83,11 +83,15 @@ impl Door {
         self.files.get(handle.0)
     }
 
-    /// The file, for a call that leaves something to be written: none may come once the last
-    /// writing out has begun.
-    fn file_to_change(&self, handle: FileHandle) -> Result<Arc<OpenFile>, Error> {
-        self.admit(Errno::EIO)?;
-        self.file(handle)
+    /// The file that request `id` reads or writes. What a disk holds does not depend on who has
+    /// closed what.
+    fn file_in_order(&self, id: u64, handle: FileHandle) -> Result<Arc<OpenFile>, Error> {
+        let file = self.file(handle);
+        match &file {
+            Ok(file) if file.ops.nature().has_parallel_writes => self.order.note(id),
+            _ => self.order.fence(id),
+        }
+        file
     }
 
     /// Refuses once the machine is being unmounted.
@@ -99,7 +103,7 @@ impl Door {
     }
 
     pub(super) fn on_open(&self, req: &Request, node: INodeNo, flags: i32, reply: ReplyOpen) {
-        begin!(req, "open {node} {flags:#o}");
+        begin!(self, req, "open {node} {flags:#o}");
         let (who, ino) = (caller(req), Ino(node.0));
         let host: Arc<dyn Forget> = Arc::clone(&self.pages) as _;
         let run = || {
@@ -115,13 +119,14 @@ impl Door {
                 let vfs = Arc::clone(&self.vfs);
                 return Ok(Answer::Later(Box::new(move |_| open(&vfs))));
             }
+            // Before the first try: who is released after it is waited for in vain, and shortly.
+            let closing = self.closing.snapshot();
             let busy = match open(&self.vfs) {
                 Err(error) if error.errno == Errno::EBUSY => error,
                 settled => return settled.map(Answer::Now),
             };
             // close(2) returns before we hear of it: whoever closed a device and opens it again
-            // must not find himself in his own way. This thread hears of it, so another waits.
-            let closing = self.closing.snapshot();
+            // must not find himself in his own way. Readers hear of it, so a worker waits.
             if closing.is_empty() {
                 return Err(busy);
             }
@@ -144,7 +149,7 @@ impl Door {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        begin!(req, "create {parent} {name:?} {mode:o} {flags:#o}");
+        begin!(self, req, "create {parent} {name:?} {mode:o} {flags:#o}");
         let (by, name) = (caller(req), name.to_owned());
         let run =
             move |vfs: &Vfs, parent| vfs.create(&by, parent, &name, mode & 0o7777, umask, flags);
@@ -168,9 +173,9 @@ impl Door {
         flags: i32,
         reply: ReplyData,
     ) {
-        begin!(req, "read {handle} {at} {size}");
+        tell!(req, "read {handle} {at} {size}");
         let (id, call, size) = (req.unique().0, call(req, flags), size as usize);
-        let file = match self.file(handle) {
+        let file = match self.file_in_order(id, handle) {
             Ok(file) => file,
             Err(error) => return conclude::<(), _>(id, Err(error), reply, |(), _| ()),
         };
@@ -216,10 +221,12 @@ impl Door {
         (kind, flags): (WriteFlags, i32),
         reply: ReplyWrite,
     ) {
-        begin!(req, "write {handle} {at} {}", data.len());
+        tell!(req, "write {handle} {at} {}", data.len());
         let call = call(req, flags);
         let found = guarded(call.id, || {
-            let file = self.file_to_change(handle)?;
+            let file = self.file_in_order(call.id, handle)?;
+            // None may come once the last writing out has begun.
+            self.admit(Errno::EIO)?;
             if kind.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
                 self.clear_set_id(&call, &file)?;
             }
@@ -264,7 +271,7 @@ impl Door {
     }
 
     pub(super) fn on_flush(&self, req: &Request, handle: FileHandle, reply: ReplyEmpty) {
-        begin!(req, "flush {handle}");
+        begin!(self, req, "flush {handle}");
         let run = |file: &dyn FileOps, call: &Call| {
             self.closing.insert(handle.0);
             self.call_away_closed(handle.0, call.caller.pid);
@@ -274,7 +281,7 @@ impl Door {
     }
 
     pub(super) fn on_release(&self, req: &Request, handle: FileHandle, reply: ReplyEmpty) {
-        begin!(req, "release {handle}");
+        tell!(req, "release {handle}");
         let run = || {
             if let Ok(file) = self.file(handle) {
                 self.backings.leave(&file);
@@ -282,9 +289,12 @@ impl Door {
             self.vfs.close(handle.0);
             Ok(())
         };
+        // Before the answer: nobody waits for that.
         self.lobby.forget(handle.0);
-        self.answer(req, reply, run, done);
+        let released = guarded(req.unique().0, run);
         self.closing.remove(handle.0);
+        self.order.note(req.unique().0);
+        conclude(req.unique().0, released, reply, done);
     }
 
     /// A thread that closes a file ends the calls on it of its process's other threads: they are
@@ -309,7 +319,7 @@ impl Door {
         kind: SyncKind,
         reply: ReplyEmpty,
     ) {
-        begin!(req, "fsync {handle} {kind:?}");
+        begin!(self, req, "fsync {handle} {kind:?}");
         self.on_file(req, handle, reply, |file, call| file.sync(call, kind), done);
     }
 
@@ -321,7 +331,7 @@ impl Door {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        begin!(req, "fallocate {handle} {mode:#x} {at} {len}");
+        begin!(self, req, "fallocate {handle} {mode:#x} {at} {len}");
         let run = |file: &dyn FileOps, call: &Call| {
             self.admit(Errno::EIO)?;
             file.allocate(call, mode, at, len)
@@ -337,7 +347,7 @@ impl Door {
         (cmd, input, out_size): (u32, &[u8], u32),
         reply: ReplyIoctl,
     ) {
-        begin!(req, "ioctl {handle} {cmd:#x} {} in {out_size} out", input.len());
+        begin!(self, req, "ioctl {handle} {cmd:#x} {} in {out_size} out", input.len());
         let out = out_size as usize;
         let run = |file: &dyn FileOps, call: &Call| {
             self.admit(Errno::EIO)?;
@@ -371,7 +381,7 @@ impl Door {
         (events, flags): (PollEvents, PollFlags),
         reply: ReplyPoll,
     ) {
-        begin!(req, "poll {handle} {events:?} {flags:?}");
+        begin!(self, req, "poll {handle} {events:?} {flags:?}");
         let run = || {
             let file = self.file(handle)?;
             let call = call(req, file.flags);
@@ -393,7 +403,7 @@ impl Door {
         (offset, whence): (i64, i32),
         reply: ReplyLseek,
     ) {
-        begin!(req, "lseek {handle} {offset} {whence}");
+        begin!(self, req, "lseek {handle} {offset} {whence}");
         let run = |file: &dyn FileOps, _: &Call| {
             let which = match whence {
                 libc::SEEK_DATA => Seek::Data,

@@ -1,13 +1,22 @@
 //! The door: the only place that knows fuser. It decodes a request, makes one call, replies.
 //!
-//! 1. One thread reads the requests, in their order; it answers what can be answered at once and
-//!    hands the rest to workers. It never waits for a device. (With several readers RELEASE and
-//!    OPEN change places, and who closes a tape and opens it again finds it busy.)
+//! 1. Two threads read requests; each answers what can be answered at once and hands the rest to
+//!    workers. None waits for a device. What a caller asks after his close(2) begins when the
+//!    RELEASE has ended, though another thread has that: see [`order`].
 //! 2. No operation answers ENOSYS: for most of them the host would never ask again.
 //! 3. A panic in a call answers EIO; no request stays unanswered.
 //! 4. Permissions are the host's business (`default_permissions`), decided at open(2).
 
+/// A request begins: after what was queued before it (`order.rs`).
 macro_rules! begin {
+    ($door:expr, $req:expr, $($what:tt)+) => {
+        $door.order.fence($req.unique().0);
+        tell!($req, $($what)+)
+    };
+}
+
+/// The same for what needs no fence, or another one.
+macro_rules! tell {
     ($req:expr, $($what:tt)+) => {
         // The arguments are formatted only when somebody listens.
         log::debug!(
@@ -24,6 +33,7 @@ mod closing;
 mod io;
 mod lobby;
 mod names;
+mod order;
 pub mod os;
 mod pages;
 pub mod park;
@@ -45,6 +55,7 @@ use fuser::{
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use lobby::Lobby;
+use order::Order;
 use pages::Pages;
 use park::Park;
 use scatter::Wire;
@@ -89,6 +100,8 @@ pub struct Door {
     park: Park,
     lobby: Lobby,
     about: About,
+    /// What comes after what: see [`order`].
+    order: Order,
     /// Files being closed: see [`closing`].
     closing: Arc<Closing>,
     /// Whether the machine is being unmounted: nothing is opened, nothing written any more.
@@ -113,6 +126,7 @@ impl Door {
         let (closing, is_closing) = (Arc::default(), Arc::default());
         let (wire, hold, lobby) = (Wire::default(), Mutex::new(None), Lobby::default());
         let (pages, backings) = (Arc::default(), Arc::default());
+        let order = Order::default();
         Door {
             vfs,
             files,
@@ -120,6 +134,7 @@ impl Door {
             park,
             lobby,
             about,
+            order,
             closing,
             is_closing,
             pages,
@@ -333,7 +348,7 @@ impl Filesystem for Door {
     fn fsyncdir(
         &self, req: &Request, node: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty,
     ) {
-        begin!(req, "fsyncdir {node}");
+        begin!(self, req, "fsyncdir {node}");
         // Names are in memory, or written as they are made.
         reply.ok();
     }
@@ -366,7 +381,7 @@ impl Filesystem for Door {
     }
 
     fn access(&self, req: &Request, node: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        begin!(req, "access {node}");
+        begin!(self, req, "access {node}");
         // The host decides by the permission bits; it asks only where it has decided.
         reply.ok();
     }
@@ -430,7 +445,7 @@ impl Filesystem for Door {
         &self, req: &Request, _from: INodeNo, fh: FileHandle, _from_at: u64, _to: INodeNo,
         _to_fh: FileHandle, _to_at: u64, _len: u64, _flags: CopyFileRangeFlags, reply: ReplyWrite,
     ) {
-        begin!(req, "copy_file_range {fh}");
+        begin!(self, req, "copy_file_range {fh}");
         // Then the host reads and writes.
         reply.error(fuser::Errno::EOPNOTSUPP);
     }

@@ -53,12 +53,13 @@ impl Door {
         name: &OsStr,
         reply: ReplyEntry,
     ) {
-        begin!(req, "lookup {parent} {name:?}");
+        begin!(self, req, "lookup {parent} {name:?}");
         let run = || self.vfs.lookup(&caller(req), inode(parent)?, name);
         self.answer(req, reply, run, entry);
     }
 
     pub(super) fn on_forget(&self, req: &Request, node: INodeNo, count: u64) {
+        self.order.note(req.unique().0);
         // Nobody waits for an answer, so nobody hears of a placeholder either.
         let _ = guarded(req.unique().0, || {
             self.vfs.forget(inode(node)?, count);
@@ -67,7 +68,7 @@ impl Door {
     }
 
     pub(super) fn on_getattr(&self, req: &Request, node: INodeNo, reply: ReplyAttr) {
-        begin!(req, "getattr {node}");
+        begin!(self, req, "getattr {node}");
         let run = || self.vfs.getattr(inode(node)?);
         self.answer(req, reply, run, |attr, reply| reply.attr(&ttl(&attr), &shown(&attr)));
     }
@@ -82,7 +83,7 @@ impl Door {
     ) {
         let (atime, mtime) = (atime.map(time), mtime.map(time));
         let change = Change { mode, uid, gid, size, atime, mtime };
-        begin!(req, "setattr {node} {change:?}");
+        begin!(self, req, "setattr {node} {change:?}");
         let by = caller(req);
         let run = move |vfs: &Vfs, ino| vfs.setattr(&by, ino, &change);
         let send = |attr: Attr, reply: ReplyAttr| reply.attr(&ttl(&attr), &shown(&attr));
@@ -90,7 +91,7 @@ impl Door {
     }
 
     pub(super) fn on_readlink(&self, req: &Request, node: INodeNo, reply: ReplyData) {
-        begin!(req, "readlink {node}");
+        begin!(self, req, "readlink {node}");
         let run = || self.vfs.readlink(inode(node)?);
         self.answer(req, reply, run, |target, reply| reply.data(target.as_bytes()));
     }
@@ -103,7 +104,7 @@ impl Door {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        begin!(req, "mknod {parent} {name:?} {mode:o} {rdev:#x}");
+        begin!(self, req, "mknod {parent} {name:?} {mode:o} {rdev:#x}");
         let (by, name, vfs) = (caller(req), name.to_owned(), Arc::clone(&self.vfs));
         let run = move |vfs: &Vfs, parent| {
             let make = make(mode, rdev)?;
@@ -127,7 +128,7 @@ impl Door {
         (mode, umask): (u32, u32),
         reply: ReplyEntry,
     ) {
-        begin!(req, "mkdir {parent} {name:?} {mode:o}");
+        begin!(self, req, "mkdir {parent} {name:?} {mode:o}");
         let run = || self.vfs.mkdir(&caller(req), inode(parent)?, name, mode & 0o7777, umask);
         self.answer(req, reply, run, entry);
     }
@@ -139,7 +140,7 @@ impl Door {
         target: &OsStr,
         reply: ReplyEntry,
     ) {
-        begin!(req, "symlink {parent} {name:?} {target:?}");
+        begin!(self, req, "symlink {parent} {name:?} {target:?}");
         let run = || self.vfs.symlink(&caller(req), inode(parent)?, name, target);
         self.answer(req, reply, run, entry);
     }
@@ -151,7 +152,7 @@ impl Door {
         (parent, name): (INodeNo, &OsStr),
         reply: ReplyEntry,
     ) {
-        begin!(req, "link {node} {parent} {name:?}");
+        begin!(self, req, "link {node} {parent} {name:?}");
         let run = || self.vfs.link(&caller(req), inode(node)?, inode(parent)?, name);
         self.answer(req, reply, run, entry);
     }
@@ -163,14 +164,14 @@ impl Door {
         name: &OsStr,
         reply: ReplyEmpty,
     ) {
-        begin!(req, "unlink {parent} {name:?}");
+        begin!(self, req, "unlink {parent} {name:?}");
         let (by, name) = (caller(req), name.to_owned());
         let run = move |vfs: &Vfs, parent| vfs.unlink(&by, parent, &name);
         self.answer_at(req, inode(parent), reply, run, done);
     }
 
     pub(super) fn on_rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        begin!(req, "rmdir {parent} {name:?}");
+        begin!(self, req, "rmdir {parent} {name:?}");
         let run = || self.vfs.rmdir(&caller(req), inode(parent)?, name);
         self.answer(req, reply, run, done);
     }
@@ -183,7 +184,7 @@ impl Door {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        begin!(req, "rename {parent} {name:?} {to_parent} {to_name:?} {flags}");
+        begin!(self, req, "rename {parent} {name:?} {to_parent} {to_name:?} {flags}");
         let (by, name, to_name) = (caller(req), name.to_owned(), to_name.to_owned());
         let run = move |vfs: &Vfs, from| {
             let mode = match flags {
@@ -198,7 +199,7 @@ impl Door {
     }
 
     pub(super) fn on_opendir(&self, req: &Request, node: INodeNo, reply: fuser::ReplyOpen) {
-        begin!(req, "opendir {node}");
+        begin!(self, req, "opendir {node}");
         let run = || self.vfs.opendir(inode(node)?);
         self.answer(req, reply, run, |handle, reply| {
             reply.opened(FileHandle(handle), fuser::FopenFlags::empty());
@@ -213,7 +214,7 @@ impl Door {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        begin!(req, "readdir {node} {offset}");
+        begin!(self, req, "readdir {node} {offset}");
         // Filled outside of `answer`, which takes the reply only when all is in it.
         let run = || {
             self.vfs.readdir(inode(node)?, handle.0, offset, &mut |entry| {
@@ -225,7 +226,7 @@ impl Door {
     }
 
     pub(super) fn on_releasedir(&self, req: &Request, handle: FileHandle, reply: ReplyEmpty) {
-        begin!(req, "releasedir {handle}");
+        begin!(self, req, "releasedir {handle}");
         let run = || {
             self.vfs.releasedir(handle.0);
             Ok(())
@@ -234,7 +235,7 @@ impl Door {
     }
 
     pub(super) fn on_statfs(&self, req: &Request, node: INodeNo, reply: ReplyStatfs) {
-        begin!(req, "statfs {node}");
+        begin!(self, req, "statfs {node}");
         let run = || self.vfs.statfs(inode(node)?);
         self.answer(req, reply, run, |s, reply| {
             // One number for both kinds of free blocks: none are kept back for the superuser.
@@ -250,7 +251,7 @@ impl Door {
         size: u32,
         reply: ReplyXattr,
     ) {
-        begin!(req, "getxattr {node} {name:?}");
+        begin!(self, req, "getxattr {node} {name:?}");
         let run = || {
             let ino = inode(node)?;
             let own = (ino == Ino::ROOT).then(|| self.about.value(name)).flatten();
@@ -267,7 +268,7 @@ impl Door {
         flags: i32,
         reply: ReplyEmpty,
     ) {
-        begin!(req, "setxattr {node} {name:?} {} bytes", value.len());
+        begin!(self, req, "setxattr {node} {name:?} {} bytes", value.len());
         let run = || {
             let ino = writable_xattr(node, name)?;
             let mode = match flags {
@@ -282,7 +283,7 @@ impl Door {
     }
 
     pub(super) fn on_listxattr(&self, req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        begin!(req, "listxattr {node}");
+        begin!(self, req, "listxattr {node}");
         let run = || {
             let ino = inode(node)?;
             let mut names = self.vfs.listxattr(ino)?;
@@ -302,7 +303,7 @@ impl Door {
         name: &OsStr,
         reply: ReplyEmpty,
     ) {
-        begin!(req, "removexattr {node} {name:?}");
+        begin!(self, req, "removexattr {node} {name:?}");
         let run = || self.vfs.removexattr(&caller(req), writable_xattr(node, name)?, name);
         self.answer(req, reply, run, done);
     }

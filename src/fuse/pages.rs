@@ -1,7 +1,7 @@
 //! Telling the host to forget pages of its cache.
 //!
 //! The host takes the lock of each page it drops, and a page being read is locked until we have
-//! answered: so this must never run on the thread that reads requests. Workers may wait here;
+//! answered: so this must never run on a thread that reads requests. Workers may wait here;
 //! what need not be waited for is done by a thread of its own, the ranges of an inode taken
 //! together, so that what waits is bounded by the number of inodes.
 

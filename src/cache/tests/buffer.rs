@@ -3,13 +3,14 @@
 use crate::cache::buffer::{Buffer, Landing, Part, Span, hull, sectors};
 use devices::{Clock, Failure, IoError, SimTime};
 
+const COPY: fn(&mut [u8], &[u8]) = <[u8]>::copy_from_slice;
 const NOW: SimTime = SimTime(5);
 
 fn written(span: Span, byte: u8) -> Buffer {
     let clock = devices::engine::Engine::new(devices::engine::Time::Simulated);
     let mut buffer = Buffer::empty(Vec::new(), SimTime(0));
     let data = vec![byte; span.to - span.from];
-    buffer.write_in(span, &data, span.touched(9), &*clock);
+    buffer.write_in(span, &data, span.touched(9), COPY, &*clock);
     buffer
 }
 
@@ -52,7 +53,7 @@ fn a_partly_dirty_buffer_stays_readable_and_may_become_dirty_again() {
     assert_eq!((part.first, part.count, part.memory.len()), (1, 1, 512));
     assert!(buffer.holds(0b10));
     let clock = devices::engine::Engine::new(devices::engine::Time::Simulated);
-    buffer.write_in(Span { from: 512, to: 1024 }, &[8; 512], 0b10, &*clock);
+    buffer.write_in(Span { from: 512, to: 1024 }, &[8; 512], 0b10, COPY, &*clock);
     assert_eq!(ends(&mut buffer, part, Ok(())), Landing::Saved);
     assert_eq!(buffer.state(), "dirty");
 }
@@ -60,7 +61,7 @@ fn a_partly_dirty_buffer_stays_readable_and_may_become_dirty_again() {
 #[test]
 fn what_fails_is_dirty_again_with_its_old_age() {
     let mut buffer = written(Span { from: 0, to: 512 }, 7);
-    buffer.write_in(Span { from: 1024, to: 1536 }, &[7; 512], 0b100, &Later);
+    buffer.write_in(Span { from: 1024, to: 1536 }, &[7; 512], 0b100, COPY, &Later);
     let mut parts = buffer.take_dirty(0xff);
     let (second, first) = (parts.pop().unwrap(), parts.pop().unwrap());
     assert_eq!(ends(&mut buffer, first, Err(IoError::Transient.into())), Landing::Partly);
@@ -88,7 +89,7 @@ fn a_fill_does_not_overwrite_what_was_written_meanwhile() {
     let mut buffer = Buffer::empty(Vec::new(), NOW);
     let part = buffer.begin_fill(1, 0xff).unwrap();
     assert!(buffer.begin_fill(1, 0xff).is_none(), "one fill at a time");
-    buffer.write_in(Span { from: 512, to: 1024 }, &[9; 512], 0b10, &Later);
+    buffer.write_in(Span { from: 512, to: 1024 }, &[9; 512], 0b10, COPY, &Later);
     buffer.land_fill(part, Ok(()), NOW);
     assert!(buffer.holds(0xff));
     assert_eq!(buffer.bytes(Span { from: 512, to: 1024 }), [9; 512]);
@@ -142,6 +143,7 @@ fn a_fill_that_lands_while_all_is_written_out_does_not_bring_old_bytes_back() {
         all,
         &[2; 4096],
         0xff,
+        COPY,
         &*devices::engine::Engine::new(devices::engine::Time::Simulated),
     );
     let mut parts = buffer.take_dirty(0xff);

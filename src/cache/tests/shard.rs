@@ -2,7 +2,7 @@
 
 use crate::cache::books::{Admission, Counts, Key, Ledger, Ledgers};
 use crate::cache::buffer::{BLOCK_BYTES, Buffer, Landing, Span};
-use crate::cache::shard::{Fill, Room, Shard, Stop, Taking, Victims};
+use crate::cache::shard::{Fill, Place, Room, Shard, Stop, Taking, Victims};
 use crate::sync::Arc;
 use devices::SimTime;
 use devices::engine::{Engine, Time};
@@ -42,12 +42,13 @@ impl Room8 {
         let taking = Taking {
             unit_shift: 9,
             is_failing: false,
+            copy: <[u8]>::copy_from_slice,
             victims: Victims::InOrder,
             engine: &self.engine,
             ledgers,
         };
         let span = Span { from: 0, to: BLOCK_BYTES };
-        self.shard.copy_in(Key::new(0, block), span, &[1; BLOCK_BYTES], true, &taking)
+        self.shard.copy_in(Key::new(0, block), span, &[1; BLOCK_BYTES], Place::Unknown, &taking)
     }
 
     fn blocks(&self) -> Vec<u64> {
