@@ -6,6 +6,10 @@
 use serde_json::{Value, json};
 use std::fmt::Write;
 
+/// How the names of files begin that `lpr` stages; a submission that ended in it will not be
+/// finished by anybody.
+pub const STAGED_BY_LPR: &str = ".lpr-";
+
 /// Column in which `Total Size` begins.
 const SIZE_COLUMN: usize = 61;
 /// Names of files end before this column, or ` ...` stands for the rest.
