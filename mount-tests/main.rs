@@ -46,6 +46,8 @@ mod serial;
 mod spool;
 /// The print spool when its daemon is killed.
 mod spool_kill;
+/// The order of print queues across crashes, against a model.
+mod spool_order;
 /// Tapes: records, files, ends, and the programs that have used them for fifty years.
 mod tape;
 /// Waiting: blocked calls by the hundred, what ends them, who polls, who would not wait.
@@ -113,6 +115,7 @@ fn main() {
         ("serial", serial::CHECKS),
         ("spool", spool::CHECKS),
         ("spool_kill", spool_kill::CHECKS),
+        ("spool_order", spool_order::CHECKS),
         ("tape", tape::CHECKS),
         ("waiting", waiting::CHECKS),
     ];

@@ -2,6 +2,7 @@
 //! answer is its number.
 
 use super::{LprArgs, Office, Said, cannot_open};
+use crate::spool::text::STAGED_BY_LPR;
 use crate::words;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -126,7 +127,7 @@ impl Drop for Staged {
 impl Office {
     fn stage(&self, queue: &str) -> Result<(Staged, File), String> {
         for number in 0..100_000 {
-            let name = format!(".lpr-{}-{number}", std::process::id());
+            let name = format!("{STAGED_BY_LPR}{}-{number}", std::process::id());
             let path = self.path(queue, &name);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
                 Ok(file) => return Ok((Staged { path, name, is_submitted: false }, file)),

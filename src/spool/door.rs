@@ -169,7 +169,7 @@ impl Spool {
             job.agent = "remote".into();
         }
         order.class.clone_into(&mut job.class);
-        job.is_plain = !order.has_banner;
+        (job.is_plain, job.client) = (!order.has_banner, order.number);
         // One file is shown by the name of the job.
         if order.files.len() > 1 {
             let named = order.files.iter().zip(sizes);

@@ -57,6 +57,8 @@ pub(super) struct Job {
     pub(super) class: String,
     /// Held until then, in seconds since 1970; 0: not for a time.
     pub(super) until: u64,
+    /// The number that a client on the network gave it, which is no other's only on that client.
+    pub(super) client: Option<u64>,
 }
 
 /// Where a job stands in its queue: smaller is printed first.
@@ -86,6 +88,7 @@ impl Job {
             is_plain: false,
             class: String::new(),
             until: 0,
+            client: None,
         }
     }
 
@@ -141,7 +144,7 @@ impl Job {
             .map(|(name, size)| format!("{size}:{}", escape(name.as_bytes())))
             .collect();
         format!(
-            "job {} {} {} {} {} {} {phase} {} {} {} {} {} {} {} {} {} {} {} {} {}",
+            "job {} {} {} {} {} {} {phase} {} {} {} {} {} {} {} {} {} {} {} {} {} {}",
             self.id,
             escape(self.queue.as_bytes()),
             escape(self.name.as_bytes()),
@@ -161,6 +164,7 @@ impl Job {
             if files.is_empty() { "-".into() } else { files.join(",") },
             escape(self.class.as_bytes()),
             self.until,
+            self.client.map_or_else(|| "-".into(), |number| number.to_string()),
         )
     }
 
@@ -210,6 +214,7 @@ impl Job {
             // The first journals had no more words than that.
             class: more.first().map_or_else(|| Some(String::new()), |word| text(word))?,
             until: more.get(1).map_or(Some(0), |word| word.parse().ok())?,
+            client: more.get(2).and_then(|word| word.parse().ok()),
             files: match *files {
                 "-" => Vec::new(),
                 list => list.split(',').map(file).collect::<Option<_>>()?,
@@ -265,7 +270,7 @@ mod tests {
             files in prop::collection::vec(("\\PC{1,9}", any::<u64>()), 0..3),
             flushed in prop::option::of(any::<u64>()),
             flags in any::<(bool, bool)>(),
-            (class, until) in ("\\PC{0,9}", any::<u64>()),
+            (class, until, client) in ("\\PC{0,9}", any::<u64>(), any::<Option<u64>>()),
         ) {
             let mut job = Job::new(numbers.0, "lp0", OsStr::from_bytes(&name), (numbers.1, 7));
             job.front = numbers.2;
@@ -274,7 +279,7 @@ mod tests {
             job.phase = Phase::Spooling { flushed };
             job.is_held = flags.0;
             job.active = flags.1.then(|| "lp0".into());
-            (job.class, job.until) = (class, until);
+            (job.class, job.until, job.client) = (class, until, client);
             let line = job.record();
             prop_assert!(!line.contains('\n'));
             let words: Vec<&str> = line.split(' ').skip(1).collect();

@@ -214,7 +214,17 @@ fn remove(spool: &Spool, queue: &str, words: &[String]) -> String {
         }
         words.iter().any(|word| *word == job.id.to_string() || *word == job.agent)
     };
-    let jobs: Vec<Job> = core.ranked(queue).into_iter().filter(|j| is_meant(j)).cloned().collect();
+    let all = core.ranked(queue);
+    let mut jobs: Vec<Job> = all.iter().filter(|j| is_meant(j)).map(|&j| j.clone()).collect();
+    // A number that is none of ours is one that the client gave: the newest of the agent's.
+    for number in words.iter().filter_map(|word| word.parse::<u64>().ok()) {
+        let own = all.iter().filter(|job| job.agent == agent && job.client == Some(number));
+        if !all.iter().any(|job| job.id == number) {
+            jobs.extend(own.max_by_key(|job| job.id).map(|&job| job.clone()));
+        }
+    }
+    jobs.sort_by_key(|job| job.id);
+    jobs.dedup_by_key(|job| job.id);
     let (mut text, mut plan) = (String::new(), Plan::default());
     for job in jobs {
         let name = job.file_name().to_string_lossy().into_owned();

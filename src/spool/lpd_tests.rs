@@ -164,6 +164,24 @@ fn an_agent_removes_its_own_and_nobody_elses() {
     assert_eq!(said(b"\x02nosuch\n"), "\x01nosuch: unknown printer\n");
 }
 
+#[test]
+fn a_clients_own_number_is_understood_where_it_is_none_of_ours() {
+    let office = office();
+    for (tag, user) in [("A900vm", "alice"), ("A002vm", "alice"), ("A900vm", "bob")] {
+        let all = [b"\x02lp0\n".to_vec(), cf(tag, user, &[tag]), df(tag, "x")].concat();
+        office.hear(&all, usize::MAX).1.unwrap();
+    }
+    let said = |input: &[u8]| String::from_utf8(office.hear(input, 99).0).unwrap();
+    let listed = said(b"\x03lp0 900\n");
+    let rows: Vec<&str> = listed.lines().filter(|row| row.contains("bytes")).collect();
+    assert_eq!(rows.len(), 2, "{listed}");
+    assert!(rows[0].starts_with("1st    alice") && rows[1].starts_with("3rd    bob"), "{listed}");
+    assert_eq!(said(b"\x03lp0 2\n").lines().count(), 3, "job 2 is ours, whatever a client says");
+    assert_eq!(said(b"\x05lp0 alice 900\n"), "1-jobA900vm dequeued\n");
+    assert_eq!(said(b"\x05lp0 alice 900\n"), "", "the other one is bob's");
+    assert_eq!(said(b"\x05lp0 bob 900\n"), "3-jobA900vm dequeued\n");
+}
+
 /// What a client may send: mostly right, in every order, with anything in it.
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     let tag = prop_oneof![Just("A1h"), Just("B1h"), Just("A999host")];

@@ -274,9 +274,11 @@ impl Spool {
             return Err(Error::new(Errno::EACCES, format!("{to}: the queue is disabled")));
         }
         if core.written.contains(&job.id) {
-            // Its writer is not through: it is queued when he closes it.
+            // It is queued when its writer lets go of it, which he may have done: the host tells of
+            // that later than close(2) returns. What that close has kept is kept under the name.
             if job.phase == Phase::Staged {
-                job.phase = Phase::Spooling { flushed: None };
+                let flushed = (job.size > 0).then_some(job.size);
+                job.phase = Phase::Spooling { flushed };
             }
             return plan.shift(core, job, to, Some(name));
         }

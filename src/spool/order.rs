@@ -13,10 +13,19 @@ pub(super) struct Order {
     /// The data files, and their names for people.
     pub(super) files: Vec<(String, String)>,
     pub(super) copies: u32,
+    /// The number that the client gave the job.
+    pub(super) number: Option<u64>,
 }
 
 fn is_stdin(name: &str) -> bool {
     matches!(name, "" | "(STDIN)" | "stdin" | "(standard input)")
+}
+
+/// The number in the name of a data file, `dfA017host`; of three digits unless the host is known.
+fn number(file: &str, host: &str) -> Option<u64> {
+    let rest = file.get(3..)?;
+    let known = rest.strip_suffix(host).and_then(|digits| digits.parse().ok());
+    known.or_else(|| rest.get(..3)?.parse().ok())
 }
 
 impl Order {
@@ -25,13 +34,14 @@ impl Order {
         // How many lines name a data file, and which of them is the first to.
         let mut counts: BTreeMap<String, u32> = BTreeMap::new();
         let (mut firsts, mut lines) = (Vec::new(), 0);
-        let (mut names, mut title) = (Vec::new(), String::new());
+        let (mut names, mut title, mut host) = (Vec::new(), String::new(), "");
         for line in text.lines() {
             let Some(code) = line.chars().next() else { continue };
             let rest = &line[code.len_utf8()..];
             let plain: String =
                 rest.chars().map(|c| if c == '/' || c.is_control() { '_' } else { c }).collect();
             match code {
+                'H' => host = rest,
                 'P' => order.user = plain,
                 'J' => title = plain,
                 'C' => order.class = plain,
@@ -59,6 +69,7 @@ impl Order {
                 .unwrap_or_default()
                 .clone_into(&mut file.1);
         }
+        order.number = order.files.first().and_then(|(file, _)| number(file, host));
         let first = names.into_iter().next().unwrap_or_default();
         let name = if is_stdin(&title) { first } else { title };
         order.name = if is_stdin(&name) { String::new() } else { name };
@@ -94,6 +105,16 @@ mod tests {
         assert_eq!(names("fdfA1h\nNa\nfdfB1h\nNa\n"), ["a", "a"]);
         assert_eq!(names("Na\nfdfA1h\nNa\nfdfA1h\nNb\nfdfB1h\nNb\nfdfB1h\n"), ["a", "b"]);
         assert_eq!(names("fdfA1h\nfdfA1h\nNa\nfdfB1h\nfdfB1h\nNb\n"), ["a", "b"]);
+    }
+
+    #[test]
+    fn the_clients_number_is_heard_of_three_digits_or_six() {
+        let number = |text: &str| Order::parse(text).number;
+        assert_eq!(number("Hvm\nfdfA017vm\n"), Some(17));
+        assert_eq!(number("H9vm\nfdfA0179vm\n"), Some(17));
+        assert_eq!(number("Hvm\nfdfA123456vm\n"), Some(123_456));
+        assert_eq!(number("Hother\nfdfA017vm\n"), Some(17));
+        assert_eq!(number("fdf\u{e9}\nfdfA\n"), None);
     }
 
     #[test]

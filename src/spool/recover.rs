@@ -2,6 +2,7 @@
 
 use super::job::{Job, Phase};
 use super::queue::Record;
+use super::text::STAGED_BY_LPR;
 use super::{Spool, journal, now};
 use crate::error::Error;
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ impl Spool {
                     seq += 1;
                     records.push(Record::Job(job));
                 }
-                (Phase::Spooling { .. }, _) => {
+                (phase, _) if phase != Phase::Queued && is_abandoned(job) => {
                     records.push(Record::Gone(job.id));
                     dropped.extend(file.map(|(path, _)| path));
                     continue;
@@ -117,6 +118,13 @@ impl Spool {
         }
         Ok(files)
     }
+}
+
+/// Whether nobody will finish it: its writer died with the mount. What somebody else has staged,
+/// and closed, may yet be renamed.
+fn is_abandoned(job: &Job) -> bool {
+    let is_of_lpr = job.name.as_encoded_bytes().starts_with(STAGED_BY_LPR.as_bytes());
+    job.phase != Phase::Staged || is_of_lpr
 }
 
 fn entries(dir: &Path) -> Result<Vec<DirEntry>, Error> {

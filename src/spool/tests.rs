@@ -343,6 +343,43 @@ fn what_was_printed_goes_first_and_whole_and_what_is_done_never_comes_back() {
 }
 
 #[test]
+fn what_lpr_had_staged_ends_with_the_machine_and_what_a_user_staged_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    for name in [".lpr-1-0", ".mine"] {
+        let begun = spool.begin("lp0", name.as_ref(), (0, 0), true).unwrap();
+        let writer = spool.writer(begun.id, begun.file, false).unwrap();
+        finish(writer.write(&call(ROOT), 0, b"text")).unwrap();
+        finish(writer.flush(&call(ROOT))).unwrap();
+        writer.release();
+    }
+    let crashed = copy(dir.path());
+    let again = open(crashed.path());
+    let names: Vec<_> = again.core.lock().jobs.values().map(|job| job.name.clone()).collect();
+    assert_eq!(names, [".mine"]);
+    assert_eq!(std::fs::read_dir(crashed.path().join("lp0")).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_submitted_before_the_host_tells_of_its_release_survives() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let begun = spool.begin("lp0", ".lpr-1-0".as_ref(), (0, 0), true).unwrap();
+    let writer = spool.writer(begun.id, begun.file, false).unwrap();
+    finish(writer.write(&call(ROOT), 0, b"text")).unwrap();
+    finish(writer.flush(&call(ROOT))).unwrap();
+    ctl(&spool, ROOT, "lp0", "submit .lpr-1-0 name=x priority=9").unwrap();
+    let crashed = copy(dir.path());
+    let again = open(crashed.path());
+    let seen = |core: &Core| -> Vec<(u64, u8)> {
+        core.ranked("lp0").iter().map(|job| (job.id, job.priority)).collect()
+    };
+    assert_eq!(seen(&again.core.lock()), [(1, 9)]);
+    writer.release();
+    assert_eq!(seen(&spool.core.lock()), [(1, 9)]);
+}
+
+#[test]
 fn a_printer_first_ends_what_is_its_own_of_what_was_interrupted() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());

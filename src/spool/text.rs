@@ -6,6 +6,10 @@
 use serde_json::{Value, json};
 use std::fmt::Write;
 
+/// How the names of files begin that `lpr` stages; a submission that ended in it will not be
+/// finished by anybody.
+pub const STAGED_BY_LPR: &str = ".lpr-";
+
 /// Column in which `Total Size` begins.
 const SIZE_COLUMN: usize = 61;
 /// Names of files end before this column, or ` ...` stands for the rest.
@@ -32,6 +36,8 @@ pub struct JobView {
     pub time: u64,
     /// Until when it is held, in seconds since 1970; 0: not for a time.
     pub until: u64,
+    /// The number that a client on the network gave it.
+    pub client: Option<u64>,
     /// The printer that prints it.
     pub printer: Option<String>,
 }
@@ -114,13 +120,20 @@ impl QueueView {
         }
     }
 
-    /// The view of those jobs only that are asked for, by number or by owner; with their ranks.
+    /// The view of those jobs only that are asked for, by number or by owner; with their ranks. A
+    /// number that is none of ours is one that a client gave.
     #[must_use]
     pub fn of(mut self, wanted: &[String]) -> QueueView {
         if !wanted.is_empty() {
-            self.jobs.retain(|job| {
-                wanted.iter().any(|word| *word == job.owner || *word == job.id.to_string())
-            });
+            let is_ours = |number: u64| self.jobs.iter().any(|job| job.id == number);
+            let is_meant = |job: &JobView, word: &String| match word.parse::<u64>() {
+                _ if *word == job.owner => true,
+                Ok(number) if is_ours(number) => job.id == number,
+                Ok(number) => job.client == Some(number),
+                Err(_) => false,
+            };
+            let is_wanted = |job: &&JobView| wanted.iter().any(|word| is_meant(job, word));
+            self.jobs = self.jobs.iter().filter(is_wanted).cloned().collect();
         }
         self
     }
@@ -243,7 +256,7 @@ impl JobView {
             "job": self.id, "rank": self.rank, "owner": self.owner, "files": files,
             "bytes": self.bytes, "copies": self.copies, "priority": self.priority,
             "submitted": self.time, "printer": self.printer,
-            "held_until": self.until,
+            "held_until": self.until, "client_number": self.client,
         })
     }
 
@@ -263,6 +276,7 @@ impl JobView {
             priority: u8::try_from(number("priority")).unwrap_or(0),
             time: number("submitted"),
             until: number("held_until"),
+            client: value["client_number"].as_u64(),
             printer: value["printer"].as_str().map(str::to_owned),
         }
     }

@@ -49,6 +49,7 @@ fn shown(job: &Job, rank: String, names: &mut Names) -> JobView {
         priority: job.priority,
         time: job.time,
         until: job.until,
+        client: job.client,
         printer: job.active.clone(),
     }
 }
