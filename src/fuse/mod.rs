@@ -23,6 +23,7 @@ mod backing;
 mod closing;
 mod io;
 mod lobby;
+mod look;
 mod names;
 pub mod os;
 mod pages;
