@@ -172,6 +172,20 @@ fn signals() {
     std::thread::sleep(Duration::from_millis(100));
     readers.signal("-TERM");
     readers.until("-");
+    one_of_many(&h, limit);
+}
+
+/// Among many a signal is found as soon, one that wakes its process and one that does not.
+fn one_of_many(house: &House, limit: Duration) {
+    let mut readers = Readers::new(house, 150);
+    for signal in ["-TSTP", "-KILL"] {
+        let mut one = Readers(vec![readers.0.pop().expect("one")]);
+        one.signal(signal);
+        let took = one.until(if signal == "-TSTP" { "T" } else { "-" });
+        assert!(took < limit, "{signal} to one of 150: {took:?}");
+    }
+    readers.signal("-TSTP");
+    readers.until("T");
 }
 
 fn unmounted_while_blocked() {

@@ -9,7 +9,8 @@
 
 use crate::error::{Errno, Error, flags};
 use crate::file::{
-    Answer, Blocked, Call, FileOps, IoctlAnswer, IoctlCall, Later, Nature, Seek, SyncKind, Turn,
+    Answer, Blocked, Call, FileOps, IoctlAnswer, IoctlCall, Later, Nature, Polled, Seek, SyncKind,
+    Turn,
 };
 use crate::holders::Claim;
 use crate::own;
@@ -303,9 +304,12 @@ impl FileOps for CharFile {
         self.node.unit.waits().into_iter().collect()
     }
 
-    fn poll(&self, _call: &Call) -> u32 {
+    fn poll(&self, _call: &Call) -> Polled {
+        // Before the look: news in between are told once more rather than never.
+        let generation = self.node.unit.waits().map_or(0, |queue| queue.generation());
+        let news = [generation; 2];
         if self.node.unit.takes_its_time() {
-            return POLL_READ | POLL_WRITE; // it is begun at once
+            return Polled { ready: POLL_READ | POLL_WRITE, news }; // it is begun at once
         }
         let ready = self.node.unit.poll();
         let table = [
@@ -313,7 +317,8 @@ impl FileOps for CharFile {
             (ready.writable, POLL_WRITE),
             (ready.hung_up, POLL_HUNG_UP),
         ];
-        table.iter().filter(|(holds, _)| *holds).map(|(_, events)| events).sum()
+        let ready = table.iter().filter(|(holds, _)| *holds).map(|(_, events)| events).sum();
+        Polled { ready, news }
     }
 }
 
@@ -389,10 +394,10 @@ mod tests {
         let Ok(Answer::Blocked(mut blocked)) = file.read(&call, 0, &mut vec![0; 8]) else {
             panic!("it should block");
         };
-        assert_eq!(file.poll(&call), 0);
+        assert_eq!(file.poll(&call).ready, 0);
         assert!((blocked.retry)(Turn::Rung).is_none());
         unit.store.lock().extend(b"abc");
-        assert_eq!(file.poll(&call), POLL_READ);
+        assert_eq!(file.poll(&call).ready, POLL_READ);
         assert_eq!((blocked.retry)(Turn::Rung).unwrap().unwrap(), b"abc");
         assert_eq!((*unit.begun.lock(), *unit.ended.lock()), (3, 1));
         drop(blocked);

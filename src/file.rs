@@ -270,10 +270,21 @@ pub trait FileOps: Send + Sync {
         Vec::new()
     }
 
-    /// The `POLL*` events that hold now.
-    fn poll(&self, _call: &Call) -> u32 {
-        0x145 // POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM: a file is always ready
+    /// The `POLL*` events that hold now, and the news behind them.
+    fn poll(&self, _call: &Call) -> Polled {
+        // POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM: a file is always ready
+        Polled { ready: 0x145, ..Polled::default() }
     }
+}
+
+/// What a look at an open file tells whoever polls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Polled {
+    /// The `POLL*` events that hold.
+    pub ready: u32,
+    /// Counts that change with the news for who would read, and for who would write; of the same
+    /// moment as `ready`, so that nobody is told of what he has seen.
+    pub news: [u64; 2],
 }
 
 /// Which switch a special file enters.

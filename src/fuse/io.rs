@@ -385,11 +385,12 @@ impl Door {
         let run = || {
             let file = self.file(handle)?;
             let call = call(req, file.flags);
+            let polled = file.ops.poll(&call);
             if flags.contains(PollFlags::FUSE_POLL_SCHEDULE_NOTIFY) {
-                // Before we look: what comes in between is told too.
-                self.lobby.watch_poll(handle.0, &file.ops, call, events.bits(), notifier);
+                let tell = Box::new(move || notifier.notify());
+                self.lobby.watch_poll(handle.0, &file.ops, call, (events.bits(), polled), tell);
             }
-            Ok(file.ops.poll(&call))
+            Ok(polled.ready)
         };
         self.answer(req, reply, run, |ready, reply| {
             reply.poll(PollEvents::from_bits_truncate(ready));

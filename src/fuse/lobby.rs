@@ -7,21 +7,26 @@
 //!    tells ([`Blocked::seen`]).
 //! 2. Calls on one queue are tried in the order in which they came.
 //! 3. Each call is answered exactly once; one that panics answers EIO.
-//! 4. A poller is told once, when something it asked for holds, and must poll again.
+//! 4. A poller is told once, of news since it looked that make something it asked for hold, and
+//!    must poll again.
 //! 5. While nothing is rung the thread sleeps, and ends when nobody has come for [`IDLE_MAX`].
 
 use super::park::Parked;
 use crate::error::Errno;
-use crate::file::{Call, FileOps, Turn};
+use crate::file::{Call, FileOps, Polled, Turn};
 use crate::sync::{Arc, Condvar, Mutex};
 use devices::WaitQueue;
-use fuser::PollNotifier;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Weak;
 use std::time::Duration;
 
 /// `POLLERR | POLLHUP`: told to whoever polls, asked for or not.
 const ALWAYS: u32 = 0x18;
+/// `POLLOUT | POLLWRNORM | POLLWRBAND`
+const WRITING: u32 = 0x304;
+/// What news for readers, and for writers, may bring.
+const SIDES: [u32; 2] = [!WRITING, WRITING | ALWAYS];
 
 /// How long the thread stays without anybody to serve.
 const IDLE_MAX: Duration = Duration::from_secs(5);
@@ -90,7 +95,33 @@ struct Poller {
     ops: Arc<dyn FileOps>,
     call: Call,
     events: u32,
-    notifier: PollNotifier,
+    /// News when it last looked; of several pollers, when the first did.
+    seen: [u64; 2],
+    tell: Tell,
+}
+
+/// Has the host ask anew.
+type Tell = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
+impl Poller {
+    /// Whether a look shows what was asked for, and it is news.
+    fn has_news(&self, now: Polled) -> bool {
+        let sides = SIDES.iter().zip(self.seen.iter().zip(now.news));
+        let new =
+            sides.filter(|(_, (seen, now))| **seen != *now).fold(0, |all, (side, _)| all | side);
+        now.ready & new & (self.events | ALWAYS) != 0
+    }
+
+    /// Makes this one do for an older one too: several may poll one open file, and the host knows
+    /// them all by the same number.
+    fn join(&mut self, older: &Poller) {
+        for (index, side) in SIDES.iter().enumerate() {
+            if older.events & side & !ALWAYS != 0 {
+                self.seen[index] = older.seen[index];
+            }
+        }
+        self.events |= older.events;
+    }
 }
 
 impl Default for Lobby {
@@ -167,14 +198,14 @@ impl Lobby {
         }
     }
 
-    /// Has whoever polls an open file told when one of `events` holds.
+    /// Has whoever polls an open file, and `looked`, told when news make one of `events` hold.
     pub(super) fn watch_poll(
         &self,
         handle: u64,
         ops: &Arc<dyn FileOps>,
         call: Call,
-        events: u32,
-        notifier: PollNotifier,
+        (events, looked): (u32, Polled),
+        tell: Tell,
     ) {
         let queues = ops.poll_queues();
         if queues.is_empty() {
@@ -185,16 +216,20 @@ impl Lobby {
             let index = self.hall.watch(&mut state, queue);
             state.queues[index].pollers.insert(handle);
         }
-        // Several may poll one open file; the host knows them all by the same number.
-        let others = state.pollers.get(&handle).map_or(0, |poller| poller.events);
-        let events = events | others;
-        state.pollers.insert(handle, Poller { ops: Arc::clone(ops), call, events, notifier });
+        let ops = Arc::clone(ops);
+        let mut poller = Poller { ops, call, events, seen: looked.news, tell };
+        if let Some(older) = state.pollers.get(&handle) {
+            poller.join(older);
+        }
+        state.pollers.insert(handle, poller);
         let needs_thread = !state.has_thread;
         state.has_thread = true;
         drop(state);
         if needs_thread {
             self.start();
         }
+        // What came between the look and now was rung when nobody was here.
+        self.hall.tell(handle);
     }
 
     /// An open file is gone: nobody polls it.
@@ -319,16 +354,15 @@ impl Hall {
         drop(entry); // it leaves the park, which has a lock of its own
     }
 
-    /// Tells a poller, if what it asked for holds.
+    /// Tells a poller, if there is news and what it asked for holds.
     fn tell(&self, handle: u64) {
         let state = self.state.lock();
         let Some(poller) = state.pollers.get(&handle) else { return };
         let (ops, call) = (Arc::clone(&poller.ops), poller.call);
         drop(state);
-        let ready = ops.poll(&call);
+        let now = ops.poll(&call);
         let mut state = self.state.lock();
-        let wanted = |poller: &Poller| ready & (poller.events | ALWAYS) != 0;
-        if !state.pollers.get(&handle).is_some_and(wanted) {
+        if !state.pollers.get(&handle).is_some_and(|poller| poller.has_news(now)) {
             return;
         }
         let poller = state.pollers.remove(&handle);
@@ -337,7 +371,7 @@ impl Hall {
         }
         drop(state);
         if let Some(poller) = poller
-            && let Err(refusal) = poller.notifier.notify()
+            && let Err(refusal) = (poller.tell)()
         {
             log::debug!(target: "fuse", "poll of {handle}: {refusal}");
         }
@@ -345,117 +379,5 @@ impl Hall {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::park::Park;
-    use super::*;
-    use std::sync::mpsc::{Receiver, Sender, channel};
-
-    const LONG: Duration = Duration::from_secs(60);
-    /// A guest's number, and what it was answered.
-    type Told = (u32, Result<(), Errno>);
-
-    /// Is answered with a piece of `store`, one a call; tells its number and what it came to.
-    struct Reader {
-        number: u32,
-        store: Arc<Mutex<u32>>,
-        tell: Sender<Told>,
-    }
-
-    impl Guest for Reader {
-        fn try_again(&mut self, turn: Turn) -> bool {
-            let mut store = self.store.lock();
-            let result = if *store > 0 {
-                *store -= 1;
-                Ok(())
-            } else if turn == Turn::Last {
-                Err(Errno::EINTR)
-            } else {
-                return false;
-            };
-            self.tell.send((self.number, result)).unwrap();
-            true
-        }
-
-        fn refuse(&mut self, errno: Errno) {
-            self.tell.send((self.number, Err(errno))).unwrap();
-        }
-    }
-
-    struct Scene {
-        lobby: Lobby,
-        park: Park,
-        queue: Arc<WaitQueue>,
-        store: Arc<Mutex<u32>>,
-        tell: Sender<Told>,
-    }
-
-    impl Scene {
-        fn enter(&self, number: u32, seen: u64) -> Arc<devices::Interrupt> {
-            let parked = self.park.enter(0);
-            let interrupt = Arc::clone(parked.interrupt());
-            let (store, tell) = (Arc::clone(&self.store), self.tell.clone());
-            let guest = Box::new(Reader { number, store, tell });
-            let queue = Arc::clone(&self.queue);
-            self.lobby.enter(Entry { queue, seen, handle: 1, tid: number, parked, guest });
-            interrupt
-        }
-    }
-
-    fn scene() -> (Scene, Receiver<Told>) {
-        let (tell, told) = channel();
-        let (queue, store) = Default::default();
-        let (lobby, park) = (Lobby::default(), Park::new(|| {}));
-        (Scene { lobby, park, queue, store, tell }, told)
-    }
-
-    #[test]
-    fn thousands_wait_without_a_thread_each_and_are_served_in_order() {
-        let (scene, told) = scene();
-        for number in 0..3000 {
-            scene.enter(number, 0);
-        }
-        *scene.store.lock() = 3000;
-        scene.queue.ring();
-        for number in 0..3000 {
-            assert_eq!(told.recv_timeout(LONG).unwrap(), (number, Ok(())));
-        }
-        assert!(scene.lobby.settle(LONG));
-        assert!(scene.park.is_empty());
-    }
-
-    #[test]
-    fn a_ring_before_the_entry_is_not_missed() {
-        let (scene, told) = scene();
-        let seen = scene.queue.generation();
-        *scene.store.lock() = 1;
-        scene.queue.ring();
-        scene.enter(7, seen);
-        assert_eq!(told.recv_timeout(LONG).unwrap(), (7, Ok(())));
-    }
-
-    #[test]
-    fn who_is_called_away_is_answered_and_the_others_go_on_waiting() {
-        let (scene, told) = scene();
-        scene.enter(1, 0);
-        let interrupt = scene.enter(2, 0);
-        interrupt.raise();
-        assert_eq!(told.recv_timeout(LONG).unwrap(), (2, Err(Errno::EINTR)));
-        assert_eq!(scene.lobby.waiting_on(1), [1]);
-        scene.lobby.call_away(1, &[1]);
-        assert_eq!(told.recv_timeout(LONG).unwrap(), (1, Err(Errno::EINTR)));
-    }
-
-    #[test]
-    fn closing_the_park_answers_everybody_also_who_comes_later() {
-        let (scene, told) = scene();
-        for number in 0..10 {
-            scene.enter(number, 0);
-        }
-        scene.park.close();
-        scene.enter(10, 0);
-        for _ in 0..=10 {
-            assert_eq!(told.recv_timeout(LONG).unwrap().1, Err(Errno::EINTR));
-        }
-        assert!(scene.lobby.settle(LONG));
-    }
-}
+#[path = "lobby_tests.rs"]
+mod tests;

@@ -32,6 +32,7 @@ mod backing;
 mod closing;
 mod io;
 mod lobby;
+mod look;
 mod names;
 mod order;
 pub mod os;

@@ -1,27 +1,32 @@
 //! Calls that wait: who sent them, and whether their senders are wanted elsewhere.
 //!
 //! fuser answers the kernel's FUSE_INTERRUPT with ENOSYS, after which a caller sleeps until its
-//! call is answered, whatever signals it is sent. So this room looks for the signals itself, at
-//! `/proc/<tid>/status`, and raises the call's [`Interrupt`]; the call then answers EINTR.
+//! call is answered, whatever signals it is sent. So this room looks for the signals itself
+//! (`look.rs` says how), and raises the call's [`Interrupt`]; the call then answers EINTR.
 //!
 //! 1. A call is looked at once it has waited a whole sweep: a short wait costs two lock takings.
-//! 2. There is a sweeping thread only while calls wait, and [`LINGER`] sweeps longer.
-//! 3. Sweeping never takes more than a twentieth of a processor ([`period`]).
-//! 4. After [`Park::close`] every call that waits, or comes to wait, is called away.
+//! 2. A sweep over many looks at each that has run, at all when more signals are queued for their
+//!    user than are found, and at a sixteenth in any case.
+//! 3. There is a sweeping thread only while calls wait, and [`LINGER`] sweeps longer.
+//! 4. Sweeping never takes more than a twentieth of a processor ([`period`]).
+//! 5. After [`Park::close`] every call that waits, or comes to wait, is called away.
 
+use super::look::Watched;
 use crate::sync::{Arc, Condvar, Mutex};
 use devices::Interrupt;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 /// Sweeps with nothing parked after which the thread ends.
 const LINGER: u32 = 10;
 /// The part of a processor that sweeping may take: one in so many.
 const SHARE: u32 = 20;
-/// The file is about 1,400 bytes; the signals stand in its second half.
-const STATUS_BYTES_MAX: usize = 4096;
+/// So many calls are looked at closely in every sweep, more in turns.
+const FEW: usize = 50;
+/// Sweeps in which everybody has had his turn.
+const TURNS: usize = 16;
+/// Least time between two sweeps.
+const PACE: Duration = Duration::from_millis(20);
 
 /// Every call that waits.
 #[derive(Clone)]
@@ -49,13 +54,13 @@ struct Waiting {
     tid: u32,
     interrupt: Arc<Interrupt>,
     sweeps: u32,
-    status: Status,
+    sight: Sight,
 }
 
 #[derive(Clone)]
-enum Status {
+enum Sight {
     Unopened,
-    Open(Arc<File>),
+    Open(Arc<Watched>),
     /// No such file, or not for us: a kernel thread, a caller outside our pid name space.
     Unseen,
 }
@@ -97,8 +102,8 @@ impl Park {
         let mut calls = self.lot.calls.lock();
         calls.last_key += 1;
         let key = calls.last_key;
-        let status = if tid == 0 { Status::Unseen } else { Status::Unopened };
-        let waiting = Waiting { tid, interrupt: Arc::clone(&interrupt), sweeps: 0, status };
+        let sight = if tid == 0 { Sight::Unseen } else { Sight::Unopened };
+        let waiting = Waiting { tid, interrupt: Arc::clone(&interrupt), sweeps: 0, sight };
         calls.waiting.insert(key, waiting);
         let is_closed = calls.is_closed;
         let needs_sweeper = !calls.has_sweeper && !is_closed;
@@ -161,11 +166,52 @@ impl Park {
     }
 }
 
-/// Time until the next sweep over `calls` calls, when the last one took `cost` of a processor.
-/// (A look takes some 7 us, so a sweep over 500 calls fits the pace.)
-fn period(calls: usize, cost: Duration) -> Duration {
-    let pace = if calls <= 50 { 20 } else { 80 };
-    Duration::from_millis(pace).max(cost * SHARE)
+/// A call that is due.
+struct Looked {
+    tid: u32,
+    interrupt: Arc<Interrupt>,
+    watched: Arc<Watched>,
+}
+
+impl Looked {
+    /// Whether it has a signal: then it is called away.
+    fn look(&self, users: &mut BTreeMap<u32, User>) -> bool {
+        let Some(signals) = self.watched.signals() else { return false };
+        let user = users.entry(signals.user).or_default();
+        user.queued = user.queued.max(signals.queued);
+        if signals.is_wanted {
+            user.found += signals.pending;
+            log::debug!(target: "fuse", "thread {} has a signal: it is called away", self.tid);
+            self.interrupt.raise();
+        }
+        signals.is_wanted
+    }
+}
+
+/// What a sweep saw of a user's signals.
+#[derive(Default)]
+struct User {
+    queued: u64,
+    found: u64,
+}
+
+/// What the sweeper keeps from one sweep to the next.
+#[derive(Default)]
+struct Memory {
+    sweeps: usize,
+    /// Signals queued for each user that are not for us.
+    users: BTreeMap<u32, u64>,
+}
+
+impl Memory {
+    fn queued(&self, user: u32) -> u64 {
+        self.users.get(&user).copied().unwrap_or(0)
+    }
+}
+
+/// Time until the next sweep, when the last one took `cost` of a processor.
+fn period(cost: Duration) -> Duration {
+    PACE.max(cost * SHARE)
 }
 
 /// Processor time that this thread has taken.
@@ -177,11 +223,11 @@ fn processor_time() -> Duration {
 impl Lot {
     fn sweep_while_needed(&self) {
         let (mut idle_sweeps, mut cost) = (0, Duration::ZERO);
+        let mut memory = Memory::default();
         loop {
             let mut calls = self.calls.lock();
-            let wait = period(calls.waiting.len(), cost);
             if !calls.is_closed {
-                self.changed.wait_for(&mut calls, wait);
+                self.changed.wait_for(&mut calls, period(cost));
             }
             idle_sweeps = if calls.waiting.is_empty() { idle_sweeps + 1 } else { 0 };
             if calls.is_closed || idle_sweeps > LINGER {
@@ -190,7 +236,7 @@ impl Lot {
             }
             drop(calls);
             let begun = processor_time();
-            if self.sweep() {
+            if self.sweep(&mut memory) {
                 (self.called_away)();
             }
             cost = processor_time().saturating_sub(begun);
@@ -198,56 +244,76 @@ impl Lot {
     }
 
     /// Looks at everybody who has waited a whole sweep. `true` when somebody was called away.
-    fn sweep(&self) -> bool {
+    fn sweep(&self, memory: &mut Memory) -> bool {
+        let due = self.due();
+        let turns = if due.len() <= FEW { 1 } else { TURNS };
+        memory.sweeps = memory.sweeps.wrapping_add(1);
+        let (mut called_away, mut left) = (false, Vec::new());
+        let mut users: BTreeMap<u32, User> = BTreeMap::new();
+        for (index, looked) in due.iter().enumerate() {
+            let is_its_turn = (index + memory.sweeps).is_multiple_of(turns);
+            if looked.watched.has_run() || is_its_turn {
+                called_away |= looked.look(&mut users);
+            } else {
+                left.push(looked);
+            }
+        }
+        // More was queued for their user than was found: somebody else of his may have it.
+        for looked in left {
+            if users.iter().any(|(user, now)| now.queued > now.found + memory.queued(*user)) {
+                called_away |= looked.look(&mut users);
+            }
+        }
+        for (user, now) in users {
+            memory.users.insert(user, now.queued.saturating_sub(now.found));
+        }
+        called_away
+    }
+
+    /// Who is looked at, each with its open files.
+    fn due(&self) -> Vec<Looked> {
         let mut due = Vec::new();
         for (key, waiting) in &mut self.calls.lock().waiting {
             waiting.sweeps = waiting.sweeps.saturating_add(1);
-            let is_seen = !matches!(waiting.status, Status::Unseen);
-            if waiting.sweeps > 1 && is_seen && !waiting.interrupt.is_raised() {
-                let status = waiting.status.clone();
-                due.push((*key, waiting.tid, Arc::clone(&waiting.interrupt), status));
+            if waiting.sweeps > 1 && !waiting.interrupt.is_raised() {
+                let interrupt = Arc::clone(&waiting.interrupt);
+                due.push((*key, waiting.tid, interrupt, waiting.sight.clone()));
             }
         }
-        let mut any = false;
-        for (key, tid, interrupt, status) in due {
-            let (file, is_new) = match status {
-                Status::Open(file) => (file, false),
-                _ => match File::open(format!("/proc/{tid}/status")) {
-                    Ok(file) => (Arc::new(file), true),
-                    Err(refusal) => {
-                        log::debug!(target: "fuse", "signals of thread {tid} unseen: {refusal}");
-                        // Without descriptors (EMFILE) the next sweep tries again.
-                        if refusal.kind() == std::io::ErrorKind::NotFound {
-                            self.note(key, Status::Unseen);
-                        }
-                        continue;
-                    }
-                },
+        let open = |(key, tid, interrupt, sight)| {
+            let watched = match sight {
+                Sight::Unseen => None,
+                Sight::Open(watched) => Some(watched),
+                Sight::Unopened => self.open(key, tid),
             };
-            if has_signal(&file) {
-                log::debug!(target: "fuse", "thread {tid} has a signal: its call is called away");
-                interrupt.raise();
-                any = true;
-            }
-            if is_new {
-                self.note(key, Status::Open(file));
-            }
-        }
-        any
+            watched.map(|watched| Looked { tid, interrupt, watched })
+        };
+        due.into_iter().filter_map(open).collect()
     }
 
-    fn note(&self, key: u64, status: Status) {
+    fn open(&self, key: u64, tid: u32) -> Option<Arc<Watched>> {
+        match Watched::open(tid) {
+            Ok(watched) => {
+                let watched = Arc::new(watched);
+                self.note(key, Sight::Open(Arc::clone(&watched)));
+                Some(watched)
+            }
+            Err(refusal) => {
+                log::debug!(target: "fuse", "signals of thread {tid} unseen: {refusal}");
+                // Without descriptors (EMFILE) the next sweep tries again.
+                if refusal.kind() == std::io::ErrorKind::NotFound {
+                    self.note(key, Sight::Unseen);
+                }
+                None
+            }
+        }
+    }
+
+    fn note(&self, key: u64, sight: Sight) {
         if let Some(waiting) = self.calls.lock().waiting.get_mut(&key) {
-            waiting.status = status;
+            waiting.sight = sight;
         }
     }
-}
-
-fn has_signal(status: &File) -> bool {
-    let mut text = [0; STATUS_BYTES_MAX];
-    // A thread that is gone (ESRCH) waits for no answer.
-    let len = status.read_at(&mut text, 0).unwrap_or(0);
-    is_wanted(&text[..len])
 }
 
 /// The process that a thread belongs to.
@@ -256,61 +322,17 @@ pub(super) fn process_of(tid: u32) -> Option<u32> {
     text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
-/// Whether a signal is pending that is neither blocked nor ignored, by the text of
-/// `/proc/<tid>/status`.
-fn is_wanted(status: &[u8]) -> bool {
-    let Some(at) = status.windows(8).position(|word| word == b"\nSigPnd:") else { return false };
-    let mut lines = status[at + 1..].split(|byte| *byte == b'\n');
-    // These four always follow each other (fs/proc/array.c).
-    let mut set = |name: &[u8]| {
-        let digits = lines.next()?.strip_prefix(name)?.trim_ascii();
-        u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-    };
-    let mut set = |name| set(name).unwrap_or(0);
-    let pending = set(b"SigPnd:") | set(b"ShdPnd:");
-    pending & !set(b"SigBlk:") & !set(b"SigIgn:") != 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    fn text(own: u64, shared: u64, blocked: u64, ignored: u64) -> Vec<u8> {
-        format!(
-            "Name:\tcat\nSigQ:\t1/15\nSigPnd:\t{own:016x}\nShdPnd:\t{shared:016x}\n\
-             SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t0000000000000000\n"
-        )
-        .into_bytes()
-    }
-
-    #[test]
-    fn a_pending_signal_calls_away_unless_blocked_or_ignored() {
-        assert!(!is_wanted(&text(0, 0, 0, 0)));
-        assert!(is_wanted(&text(1 << 1, 0, 0, 0)));
-        assert!(is_wanted(&text(0, 1 << 8, 0, 0)));
-        assert!(!is_wanted(&text(1 << 1, 0, 1 << 1, 0)));
-        assert!(!is_wanted(&text(0, 1 << 14, 0, 1 << 14)));
-        assert!(is_wanted(&text(1 << 1, 1 << 2, 1 << 1, 0)));
-    }
-
-    #[test]
-    fn a_text_that_is_no_status_calls_nobody_away() {
-        for garbage in ["", "\nSigPnd:", "\nSigPnd:\tzz\n", "\nShdPnd: 1x\n"] {
-            assert!(!is_wanted(garbage.as_bytes()));
-        }
-    }
-
     #[test]
     fn sweeping_stays_below_a_twentieth_of_a_processor() {
         let millis = Duration::from_millis;
-        assert_eq!(period(0, Duration::ZERO), millis(20));
-        assert_eq!(period(50, millis(1)), millis(20));
-        assert_eq!(period(51, millis(1)), millis(80));
+        assert_eq!((period(Duration::ZERO), period(millis(1))), (PACE, PACE));
         for cost in [millis(0), millis(4), millis(5), millis(90), Duration::from_secs(3)] {
-            for calls in [1, 50, 51, 500, 60_000] {
-                assert!(cost * SHARE <= period(calls, cost), "{calls} {cost:?}");
-            }
+            assert!(cost * SHARE <= period(cost), "{cost:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use super::{State, Tty, ioctl};
 use crate::character::{POLL_HUNG_UP, POLL_READ, POLL_WRITE};
 use crate::error::{Errno, Error, flags};
 use crate::file::{
-    Answer, Blocked, Call, FileOps, IoctlAnswer, IoctlCall, Nature, Seek, SyncKind, Turn,
+    Answer, Blocked, Call, FileOps, IoctlAnswer, IoctlCall, Nature, Polled, Seek, SyncKind, Turn,
 };
 use crate::holders::Claim;
 use crate::sync::Arc;
@@ -115,6 +115,7 @@ fn give(tty: &Tty, hangups: u64, data: &[u8]) -> Result<usize, Error> {
     let taken = state.discipline.write(data, room, &mut out);
     // Only this terminal sends to its port, under its lock: the room is still there.
     tty.port.send(&out);
+    tty.note_room(&mut state);
     Ok(taken)
 }
 
@@ -244,20 +245,22 @@ impl FileOps for TtyFile {
         vec![Arc::clone(&self.tty.readable), Arc::clone(&self.tty.writable)]
     }
 
-    fn poll(&self, _call: &Call) -> u32 {
-        let state = self.tty.state.lock();
+    fn poll(&self, _call: &Call) -> Polled {
+        let mut state = self.tty.state.lock();
+        self.tty.note_room(&mut state);
+        let news = state.news;
         if self.is_hung_up(&state) {
-            return POLL_READ | POLL_WRITE | POLL_HUNG_UP | POLL_ERROR;
+            return Polled { ready: POLL_READ | POLL_WRITE | POLL_HUNG_UP | POLL_ERROR, news };
         }
         let least = poll_least(state.discipline.termios());
-        let mut events = 0;
+        let mut ready = 0;
         if state.discipline.has_input(least) {
-            events |= POLL_READ;
+            ready |= POLL_READ;
         }
-        if self.tty.port.room() * 2 >= self.tty.room_max {
-            events |= POLL_WRITE;
+        if state.has_room {
+            ready |= POLL_WRITE;
         }
-        events
+        Polled { ready, news }
     }
 }
 

@@ -60,6 +60,10 @@ struct State {
     opens: u32,
     /// How often it was hung up.
     hangups: u64,
+    /// News so far for who polls, to read and to write.
+    news: [u64; 2],
+    /// The port would take what a poller wants to write.
+    has_room: bool,
     /// DTR and RTS are raised.
     is_up: bool,
     has_carrier: bool,
@@ -102,6 +106,8 @@ impl Tty {
             heard_at: SimTime(0),
             opens: 0,
             hangups: 0,
+            news: [0; 2],
+            has_room: true,
             is_up: false,
             has_carrier: false,
             is_held: false,
@@ -182,6 +188,7 @@ impl Tty {
         let has_input = !heard.is_empty();
         if has_input {
             state.heard_at = self.engine.now();
+            state.news[0] += 1;
         }
         let mut effects = Effects::default();
         for character in heard.drain(..) {
@@ -193,6 +200,7 @@ impl Tty {
         state.heard = heard;
         self.follow(&mut state, &mut effects);
         self.hold_or_not(&mut state);
+        self.note_room(&mut state);
         let has_carrier = self.port.signals().dcd;
         let is_lost = std::mem::replace(&mut state.has_carrier, has_carrier) && !has_carrier;
         let hangs_up = is_lost && state.opens > 0;
@@ -204,6 +212,14 @@ impl Tty {
             self.readable.ring();
         }
         self.writable.ring();
+    }
+
+    /// Room that comes back is news for who polls. Noted whenever the port was given something, or
+    /// has news, or is looked at.
+    fn note_room(&self, state: &mut State) {
+        let has_room = self.port.room() * 2 >= self.room_max;
+        let had_room = std::mem::replace(&mut state.has_room, has_room);
+        state.news[1] += u64::from(has_room && !had_room);
     }
 
     /// Does what a character brought about.
@@ -257,6 +273,7 @@ impl Tty {
 
     fn hang_up_locked(&self, state: &mut State) {
         state.hangups += 1;
+        state.news = state.news.map(|news| news + 1);
         state.discipline.start();
         state.is_stopped = false;
         state.is_held = false;
@@ -271,6 +288,7 @@ impl Tty {
 
     /// Wakes everybody, and serves what is due at once.
     fn tell(&self) {
+        self.note_room(&mut self.state.lock());
         self.readable.ring();
         self.writable.ring();
         self.engine.crank();
@@ -292,6 +310,7 @@ impl Tty {
         let was_stopped = state.discipline.is_stopped();
         let lets_go = !new.has_control(CRTSCTS) && !new.has_input(IXOFF);
         state.discipline.set_termios(new);
+        state.news[0] += 1; // another MIN, or no lines: what has come may be enough now
         if was_stopped && !state.discipline.is_stopped() {
             self.port.stop(state.is_stopped);
         }

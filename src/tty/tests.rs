@@ -105,13 +105,32 @@ fn a_blocked_read_is_answered_when_characters_come() {
     let scene = scene();
     let [a, b] = scene.open_raw(1, 0);
     assert_eq!(read(&b), Err(Errno::EAGAIN));
-    assert_eq!(b.poll(&call(0)) & 1, 0);
+    assert_eq!(b.poll(&call(0)).ready & 1, 0);
     let mut reader = blocked(&b);
     let seen = reader.queue.generation();
     write(&a, b"hello");
     scene.run();
-    assert!(reader.queue.generation() > seen && b.poll(&call(0)) & 1 == 1);
+    assert!(reader.queue.generation() > seen && b.poll(&call(0)).ready & 1 == 1);
     assert_eq!(again(&mut reader).unwrap(), b"hello");
+}
+
+#[test]
+fn news_for_who_polls_is_counted_when_it_can_be_seen() {
+    let scene = scene();
+    let [a, b] = scene.open_raw(1, 0);
+    let before = b.poll(&call(0)).news;
+    write(&a, b"x");
+    scene.run();
+    let polled = b.poll(&call(0));
+    assert_eq!(polled.news, [before[0] + 1, before[1]]);
+    assert_eq!(b.poll(&call(0)), polled);
+    // The ring is filled, then has room again.
+    let before = a.poll(&call(0)).news;
+    assert!(matches!(a.write(&call(O_NONBLOCK), 0, &[b'y'; 10_000]), Ok(Answer::Now(_))));
+    assert_eq!((a.poll(&call(0)).ready & 4, a.poll(&call(0)).news), (0, before));
+    scene.run();
+    let polled = a.poll(&call(0));
+    assert_eq!((polled.ready & 4, polled.news), (4, [before[0], before[1] + 1]));
 }
 
 #[test]
@@ -163,7 +182,7 @@ fn a_full_ring_blocks_the_writer_and_takes_the_rest_later() {
     let Ok(Answer::Blocked(mut writer)) = a.write(&call(0), 0, &data) else {
         panic!("it should block");
     };
-    assert_eq!(a.poll(&call(0)) & 4, 0);
+    assert_eq!(a.poll(&call(0)).ready & 4, 0);
     let mut got = Vec::new();
     let mut done = None;
     while done.is_none() {
@@ -248,7 +267,7 @@ fn a_hangup_ends_those_who_had_it_open_and_no_others() {
     scene.run();
     a.release();
     scene.run();
-    assert_eq!(b.poll(&call(0)) & 0x10, 0x10);
+    assert_eq!(b.poll(&call(0)).ready & 0x10, 0x10);
     assert_eq!(read(&b).unwrap(), b"last words");
     assert_eq!(read(&b).unwrap(), b"");
     let refused = b.write(&call(0), 0, b"x").err().unwrap();
