@@ -163,8 +163,8 @@ if os.fork() == 0:
     os.setsid(); fails('EBUSY', os.open, node + 'ttyS0', os.O_RDONLY); os._exit(0)
 assert os.wait()[1] == 0
 deallocate(a)
-listed = [line.split()[2] for line in open(sys.argv[1] + '/proc/ioctls') if line.startswith('ttyS ')]
-assert 'SPINDLE_SHARE' in listed and 'SPINDLE_SENSE' not in listed, listed
+listed = open(sys.argv[1] + '/proc/ioctls').read()
+assert 'ttyS 0x4004b504 SPINDLE_SHARE' in listed and 'ttyS 0x8018b501' not in listed, listed
 END
          setsid -w python3 $T/p.py $M; let_go"
     ));
