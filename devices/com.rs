@@ -45,6 +45,12 @@ const KEYS: &[Key] = &[
         default: "true",
         doc: "characters take the time that the rate says; false: none",
     },
+    Key {
+        name: "half_duplex",
+        kind: Kind::Flag,
+        default: "false",
+        doc: "a paced line is deaf while it sends: what arrives then is lost, and counted",
+    },
     Key { name: "port", kind: Kind::Number, default: "", doc: "first port of its chip" },
     Key { name: "irq", kind: Kind::Number, default: "", doc: "interrupt line of its chip" },
     Key {

@@ -155,6 +155,16 @@ assert os.wait()[1] == 0
 deallocate(st); fails('EPERM', deallocate, st)
 fails('ENOTTY', allocate, os.open(node + 'null', os.O_RDONLY), 0)
 fails('EBUSY', os.open, node + 'sd1', os.O_RDONLY)
+a, b = os.open(node + 'ttyS0', os.O_RDWR), os.open(node + 'ttyS1', os.O_RDWR)
+allocate(a, 0); fcntl.ioctl(b, 0x4004b504, struct.pack('i', 1))
+fails('EBUSY', os.open, node + 'ttyS1', os.O_WRONLY)
+fails('ENOTTY', fcntl.ioctl, a, 0x8018b501, bytes(24))
+if os.fork() == 0:
+    os.setsid(); fails('EBUSY', os.open, node + 'ttyS0', os.O_RDONLY); os._exit(0)
+assert os.wait()[1] == 0
+deallocate(a)
+listed = open(sys.argv[1] + '/proc/ioctls').read()
+assert 'ttyS 0x4004b504 SPINDLE_SHARE' in listed and 'ttyS 0x8018b501' not in listed, listed
 END
          setsid -w python3 $T/p.py $M; let_go"
     ));

@@ -11,6 +11,7 @@ pub const CHECKS: &[Check] = &[
     check("device_commands_of_a_terminal", &["python3"], commands),
     check("hw_09_a_held_fifo_keeps_sixteen", &["stty"], held_fifo),
     check("hw_06_parity_noise_and_pace", &["stty", "python3"], control_register),
+    check("hw_06_half_duplex_is_deaf_while_it_sends", &["stty"], half_duplex),
     check("a_megabyte_at_115200_in_virtual_time", &["stty"], megabyte),
     check("handshake_and_xoff_hold_a_fast_sender", &["python3"], flow_control),
     check("a_lost_carrier_hangs_up", &["python3"], hangup),
@@ -220,6 +221,21 @@ seconds = time.time() - begun
 assert 0.85 < seconds < 1.15, seconds
 ",
     );
+}
+
+fn half_duplex() {
+    for (duplex, collided) in [("true", 3), ("false", 0)] {
+        let h = House::with(&["--set", &format!("ttyS0.half_duplex={duplex}")]);
+        h.sh(&format!(
+            "for t in 0 1; do stty -F $M/dev/ttyS$t raw -echo 9600; done
+             exec 3<>$M/dev/ttyS0; fill x 960 >&3
+             ctl inject ttyS0 abc; grep -q 'ttyS0 chip .*collided={collided}$' $M/proc/serial
+             until grep -q 'ttyS0 modem .*to_send=0' $M/proc/serial; do sleep 0.1; done
+             ctl inject ttyS0 d; got=$(timeout 5 head -c {} <&3); [ $got = {} ]",
+            4 - collided,
+            if collided > 0 { "d" } else { "abcd" },
+        ));
+    }
 }
 
 fn megabyte() {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 pub const CHECKS: &[Check] = &[
     check("if_17_a_blocked_read_ends_by_timeout_and_by_data", &["timeout", "stty"], blocked_read),
+    check("if_17_a_blocked_call_is_seen_on_its_queue", &[], seen_waiting),
     check("if_17_without_waiting_there_is_what_there_is", &["python3"], nonblocking),
     check("ns_13_five_hundred_blocked_readers_cost_little", &["stty"], five_hundred),
     check("ns_13_signals_end_stop_and_resume_in_time", &["stty"], signals),
@@ -26,6 +27,21 @@ fn blocked_read() {
     h.sh("head -c 6 $M/dev/ttyS1 > $T/out & job=$!
           until grep -q 'ttyS1 .*open=1' $M/proc/serial; do :; done
           printf 'hello\\n' > $M/dev/ttyS0; wait $job; [ \"$(cat $T/out)\" = hello ]");
+}
+
+/// A blocked call is on its device's queue, and costs its caller and us nothing there.
+fn seen_waiting() {
+    let h = House::new();
+    h.sh(RAW);
+    h.sh("! grep wait $M/proc/queues
+          cat $M/dev/ttyS1 > $T/out & cat=$!
+          until grep -qx \"ttyS1 wait pid=$cat\" $M/proc/queues; do :; done
+          ticks() { sed 's/.*) //' /proc/$cat/stat | awk '{print $12 + $13}'; }
+          before=$(ticks); sleep 2; [ $(($(ticks) - before)) -le 1 ]
+          printf hello > $M/dev/ttyS0
+          until [ \"$(cat $T/out)\" = hello ]; do :; done
+          until grep -qx \"ttyS1 wait pid=$cat\" $M/proc/queues; do :; done
+          kill $cat; ! wait $cat; ! grep wait $M/proc/queues");
 }
 
 fn nonblocking() {

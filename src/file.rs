@@ -10,6 +10,7 @@ use crate::pages::Forget;
 use crate::sync::{Arc, Mutex};
 use devices::{DevId, Interrupt, WaitQueue};
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Who makes a system call.
@@ -395,7 +396,11 @@ pub const OPEN_FILES_MAX: usize = 65536;
 #[derive(Default)]
 pub struct OpenFiles {
     table: Mutex<Table>,
+    blocked: OnceLock<Blockage>,
 }
+
+/// Lists the calls that are blocked: the handle of the open file, and the thread.
+type Blockage = Box<dyn Fn() -> Vec<(u64, u32)> + Send + Sync>;
 
 #[derive(Default)]
 struct Table {
@@ -432,6 +437,21 @@ impl OpenFiles {
     /// Takes a file out.
     pub fn remove(&self, handle: u64) -> Option<Arc<OpenFile>> {
         self.table.lock().files.remove(&handle)
+    }
+
+    /// Says where blocked calls are listed: who serves the calls knows. The first one counts.
+    pub fn list_blocked_by(&self, list: impl Fn() -> Vec<(u64, u32)> + Send + Sync + 'static) {
+        let _ = self.blocked.set(Box::new(list));
+    }
+
+    /// The calls that wait for their device, which may be for ever: file and thread, in the order
+    /// of their coming.
+    #[must_use]
+    pub fn blocked(&self) -> Vec<(Arc<OpenFile>, u32)> {
+        let all = self.blocked.get().map_or_else(Vec::new, |list| list());
+        let table = self.table.lock();
+        let file = |(handle, tid)| Some((Arc::clone(table.files.get(&handle)?), tid));
+        all.into_iter().filter_map(file).collect()
     }
 
     /// All lines, by handle.

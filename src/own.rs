@@ -31,6 +31,9 @@ pub const COMMANDS: &[(u32, &str)] = &[
     (SPINDLE_SHARE, "SPINDLE_SHARE"),
 ];
 
+/// Those of a unit that tells no sense: a terminal.
+pub const HOLDING: &[(u32, &str)] = COMMANDS.split_at(1).1;
+
 /// Why a command block was refused that never came to the unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -135,6 +138,7 @@ mod tests {
         for (cmd, name) in COMMANDS {
             assert_eq!((cmd >> 8) & 0xff, 0xb5, "{name}");
         }
+        assert!(HOLDING.iter().all(|(cmd, _)| *cmd != SPINDLE_SENSE) && HOLDING.len() == 3);
         assert_eq!((SPINDLE_SENSE >> 16) & 0x3fff, 24);
     }
 

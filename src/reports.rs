@@ -4,7 +4,7 @@ use crate::cache::BLOCK_BYTES;
 use crate::disk::Disk;
 use crate::file::{Caller, Device, Report};
 use crate::kernel::{Kernel, kind_of};
-use crate::own::COMMANDS as OWN;
+use crate::own::{COMMANDS as OWN, HOLDING};
 use crate::sync::Arc;
 use devices::switch::Table;
 use devices::{DevId, Direction, Status, Waiting};
@@ -90,7 +90,7 @@ fn ioctls(kernel: &Kernel) -> String {
         let is_held = row.is_raw || kernel.special.reservation(&row.name).is_some();
         let own = if is_held { OWN } else { &[] };
         let commands = match kernel.special.character(&row.name) {
-            Some(node) if node.unit.serial().is_some() => [crate::tty::COMMANDS, &[], &[]],
+            Some(node) if node.unit.serial().is_some() => [crate::tty::COMMANDS, HOLDING, &[]],
             Some(node) if row.table == Table::Character => [node.unit.commands(), &[], own],
             _ => [crate::ioctl::DISK_COMMANDS, crate::scsi::COMMANDS, own],
         };
@@ -216,6 +216,14 @@ fn queues(kernel: &Kernel) -> String {
             waiting(&mut text, &request);
             text.push('\n');
         }
+    }
+    // Calls without a request: on a terminal, a tape, whatever answers when it does.
+    for (file, tid) in kernel.files.blocked() {
+        let _ = writeln!(
+            text,
+            "{} wait pid={tid}",
+            file.path.strip_prefix("/dev/").unwrap_or(&file.path)
+        );
     }
     text
 }

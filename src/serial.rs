@@ -60,7 +60,7 @@ fn chip(text: &mut String, name: &str, socket: &dyn Socket) {
     let _ = write!(text, "{name} chip fifo_size={}", devices::serial_manual::FIFO);
     let _ = write!(text, " fifo_level={received} fifo_to_send={to_send} heard={}", g.heard);
     let _ = write!(text, " sent={} overrun={} parity={}", g.sent, g.overrun, g.parity);
-    let _ = writeln!(text, " framing={} break={}", g.framing, g.breaks);
+    let _ = writeln!(text, " framing={} break={} collided={}", g.framing, g.breaks, g.collided);
     let _ = write!(text, "{name} registers divisor={} ier={ier:#04x}", g.divisor);
     let _ = writeln!(text, " lcr={lcr:#04x} mcr={mcr:#04x} lsr={lsr:#04x} msr={msr:#04x}");
 }

@@ -67,7 +67,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("streams", "error file sync"),
     ("holders", "error file sync"),
     ("character", "error file holders own raw sync"),
-    ("tty", "character error file holders sync"),
+    ("tty", "character error file holders own sync"),
     (
         "spec",
         "cache character disk error file holders ioctl lent pages passage raw streams sync tty",

@@ -51,6 +51,8 @@ pub struct Gauge {
     pub framing: u64,
     /// Breaks.
     pub breaks: u64,
+    /// Characters lost because a half-duplex line was sending when they came.
+    pub collided: u64,
 }
 
 /// A chip's end of a cable.

@@ -34,6 +34,7 @@ pub(super) struct Uart {
     irqs: Arc<IrqBus>,
     line: u8,
     is_paced: bool,
+    is_half_duplex: bool,
     chip: Mutex<Chip>,
     far: Mutex<Option<Weak<dyn FarEnd>>>,
 }
@@ -50,7 +51,7 @@ pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> 
     };
     let port = u16::try_from(place("port")).map_err(|_| wrong("port"))?;
     let line = u8::try_from(place("irq")).map_err(|_| wrong("irq"))?;
-    let uart = Uart::new(machine, line, unit.flag("pacing"));
+    let uart = Uart::new(machine, line, unit);
     machine.ports.install(&unit.name, port, PORTS, Arc::clone(&uart) as _)?;
     let peer = unit.text("peer").unwrap_or_default();
     let joined = super::host_line::install(machine, unit, &uart, peer);
@@ -61,14 +62,15 @@ pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> 
 }
 
 impl Uart {
-    pub(super) fn new(machine: &Machine, line: u8, is_paced: bool) -> Arc<Uart> {
+    pub(super) fn new(machine: &Machine, line: u8, unit: &UnitConfig) -> Arc<Uart> {
         let chip = Chip { divisor: 96, lcr: 3, trigger: 1, ..Chip::default() };
         Arc::new_cyclic(|me| Uart {
             me: Weak::clone(me),
             engine: Arc::clone(&machine.engine),
             irqs: Arc::clone(&machine.irqs),
             line,
-            is_paced,
+            is_paced: unit.flag("pacing"),
+            is_half_duplex: unit.flag("half_duplex"),
             chip: Mutex::new(chip),
             far: Mutex::new(None),
         })
@@ -227,6 +229,11 @@ impl Uart {
 impl FarEnd for Uart {
     fn hear(&self, frames: &[Frame]) {
         let mut chip = self.chip.lock();
+        let is_looped = chip.mcr & MCR_LOOP != 0;
+        if self.is_half_duplex && self.is_paced && chip.is_sending && !is_looped {
+            chip.gauge.collided += frames.len() as u64;
+            return;
+        }
         chip.heard_at = self.engine.now();
         let mut has_asked = false;
         for frame in frames {

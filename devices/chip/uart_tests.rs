@@ -29,9 +29,16 @@ struct Scene {
 
 /// Two chips on a null-modem cable, FIFOs on, 8N1 at 9600, trigger 14.
 fn scene(pacing: bool) -> Scene {
+    scene_of(pacing, false)
+}
+
+fn scene_of(pacing: bool, half_duplex: bool) -> Scene {
     let machine = Machine::new(Engine::new(Time::Simulated), None, 1);
-    install(&machine, &unit("ttyS0", 0x3f8, 4, "ttyS1", pacing)).unwrap();
-    install(&machine, &unit("ttyS1", 0x2f8, 3, "ttyS0", pacing)).unwrap();
+    for (name, port, irq, peer) in [("ttyS0", 0x3f8, 4, "ttyS1"), ("ttyS1", 0x2f8, 3, "ttyS0")] {
+        let mut unit = unit(name, port, irq, peer, pacing);
+        unit.values.insert("half_duplex".into(), Value::Flag(half_duplex));
+        install(&machine, &unit).unwrap();
+    }
     let ends = [0x3f8, 0x2f8].map(|port| machine.ports.claim("test", port, PORTS).unwrap());
     let raised: [Arc<AtomicU32>; 2] = Default::default();
     let lines = [4, 3].map(|irq| machine.irqs.claim("test", irq, Sharing::Exclusive).unwrap());
@@ -87,6 +94,20 @@ fn characters_cross_the_cable_in_order_and_take_their_time() {
     // 16 characters of 10 bits at 9600, and 4 more until the few left over are told of.
     assert!((16..=21).contains(&scene.millis()), "{} ms", scene.millis());
     assert_eq!(scene.ends[0].inb(LSR) & (LSR_EMPTY | LSR_IDLE), LSR_EMPTY | LSR_IDLE);
+}
+
+#[test]
+fn a_half_duplex_line_is_deaf_while_it_sends_and_no_longer() {
+    for (half_duplex, heard) in [(true, &b"c"[..]), (false, b"abc")] {
+        let scene = scene_of(true, half_duplex);
+        let socket = scene.machine.cables.find("ttyS1").unwrap();
+        scene.ends[1].outb(DATA, b'x');
+        socket.hear(&[socket.frame(b'a'), socket.frame(b'b')]);
+        scene.run();
+        socket.hear(&[socket.frame(b'c')]);
+        assert_eq!(scene.received(), heard);
+        assert_eq!(socket.gauge().collided, if half_duplex { 2 } else { 0 });
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line of the bench, and what follows from it.
 
+use crate::line::LINE_WORK;
 use crate::tape::TAPE_WORKS;
 use crate::works::{Place, WORKS};
 use std::path::PathBuf;
@@ -92,7 +93,11 @@ pub const SCALE_WORKS: [(&str, &str); 2] = [
 
 fn work_name(typed: &str) -> Result<String, String> {
     let fio = WORKS.iter().map(|work| work.name);
-    let others = SCALE_WORKS.map(|(name, _)| name).into_iter().chain(TAPE_WORKS.map(|work| work.0));
+    let others = SCALE_WORKS
+        .map(|(name, _)| name)
+        .into_iter()
+        .chain(TAPE_WORKS.map(|work| work.0))
+        .chain([LINE_WORK.0]);
     let names = fio.chain(others).collect::<Vec<_>>();
     match names.contains(&typed) {
         true => Ok(typed.to_owned()),

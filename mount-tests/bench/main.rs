@@ -11,6 +11,7 @@ mod clock;
 mod fio;
 mod floor;
 mod host;
+mod line;
 mod measure;
 mod plot;
 mod report;
@@ -101,6 +102,9 @@ fn list() -> String {
         text += &format!("{name:<16} {title}\n{:17}rate {bound} beside ", "");
         text += &format!("{}, same and free\n", works::FLOOR);
     }
+    let ((name, title), bound) = (line::LINE_WORK, works::Bound::AtMost(line::TRIP_MOST));
+    text += &format!("{name:<16} {title}\n{:17}time {bound} beside ", "");
+    text += &format!("{}, same and free\n", line::HIT);
     text
 }
 
@@ -204,6 +208,7 @@ fn scale_works(
         promises.push(scale::memory(setup, args, cores)?);
     }
     promises.extend(tape::works(setup, args, cores, field.target(works::FLOOR))?);
+    promises.extend(line::works(setup, args, cores)?);
     Ok(())
 }
 

@@ -179,6 +179,15 @@ impl Lobby {
         !self.hall.left.wait_while_for(&mut state, is_busy, limit).timed_out()
     }
 
+    /// What lists all who wait: handle and thread, in the order of their coming.
+    pub(super) fn lister(&self) -> impl Fn() -> Vec<(u64, u32)> + Send + Sync + 'static {
+        let hall = Arc::downgrade(&self.hall);
+        move || {
+            let Some(hall) = hall.upgrade() else { return Vec::new() };
+            hall.state.lock().entries.values().map(|entry| (entry.handle, entry.tid)).collect()
+        }
+    }
+
     /// The threads that wait on an open file.
     pub(super) fn waiting_on(&self, handle: u64) -> Vec<u32> {
         let state = self.hall.state.lock();

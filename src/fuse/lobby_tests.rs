@@ -97,6 +97,7 @@ fn who_is_called_away_is_answered_and_the_others_go_on_waiting() {
     interrupt.raise();
     assert_eq!(told.recv_timeout(LONG).unwrap(), (2, Err(Errno::EINTR)));
     assert_eq!(scene.lobby.waiting_on(1), [1]);
+    assert_eq!(scene.lobby.lister()(), [(1, 1)]);
     scene.lobby.call_away(1, &[1]);
     assert_eq!(told.recv_timeout(LONG).unwrap(), (1, Err(Errno::EINTR)));
 }

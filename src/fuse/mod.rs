@@ -126,6 +126,7 @@ impl Door {
         let park = Park::new(move || called_away.refuse_called_away());
         let (closing, is_closing) = (Arc::default(), Arc::default());
         let (wire, hold, lobby) = (Wire::default(), Mutex::new(None), Lobby::default());
+        files.list_blocked_by(lobby.lister());
         let (pages, backings) = (Arc::default(), Arc::default());
         let order = Order::default();
         Door {

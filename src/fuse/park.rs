@@ -199,13 +199,31 @@ struct User {
 #[derive(Default)]
 struct Memory {
     sweeps: usize,
-    /// Signals queued for each user that are not for us.
-    users: BTreeMap<u32, u64>,
+    users: BTreeMap<u32, Others>,
+}
+
+/// A user's queued signals that are not for us.
+#[derive(Default)]
+struct Others {
+    count: u64,
+    was_in_vain: bool,
+}
+
+impl Others {
+    /// So many were not found. Only the second search in vain is believed: during the first one
+    /// may have come to who had been looked at.
+    fn learn(&mut self, count: u64) {
+        let is_first = count > self.count && !self.was_in_vain;
+        self.was_in_vain = is_first;
+        if !is_first {
+            self.count = count;
+        }
+    }
 }
 
 impl Memory {
     fn queued(&self, user: u32) -> u64 {
-        self.users.get(&user).copied().unwrap_or(0)
+        self.users.get(&user).map_or(0, |others| others.count)
     }
 }
 
@@ -265,7 +283,7 @@ impl Lot {
             }
         }
         for (user, now) in users {
-            memory.users.insert(user, now.queued.saturating_sub(now.found));
+            memory.users.entry(user).or_default().learn(now.queued.saturating_sub(now.found));
         }
         called_away
     }
@@ -334,6 +352,16 @@ mod tests {
         for cost in [millis(0), millis(4), millis(5), millis(90), Duration::from_secs(3)] {
             assert!(cost * SHARE <= period(cost), "{cost:?}");
         }
+    }
+
+    #[test]
+    fn signals_that_are_not_found_are_searched_for_twice() {
+        let mut others = Others::default();
+        let mut after = |count| {
+            others.learn(count);
+            others.count
+        };
+        assert_eq!([3, 3, 4, 2, 3, 3].map(&mut after), [0, 3, 3, 2, 2, 3]);
     }
 
     #[test]

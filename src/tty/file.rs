@@ -8,6 +8,7 @@ use crate::file::{
     Answer, Blocked, Call, FileOps, IoctlAnswer, IoctlCall, Nature, Polled, Seek, SyncKind, Turn,
 };
 use crate::holders::Claim;
+use crate::own;
 use crate::sync::Arc;
 use devices::{Clock, SimTime, WaitQueue};
 
@@ -234,6 +235,12 @@ impl FileOps for TtyFile {
     }
 
     fn ioctl(&self, call: &Call, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
+        if let Some(claim) = self.claim.as_ref().filter(|_| ioctl.cmd != own::SPINDLE_SENSE) {
+            let (unit, last) = ((&*self.tty.name, claim), own::Last::default);
+            if let Some(answer) = own::obey(call, ioctl, unit, &self.tty.engine, last) {
+                return answer;
+            }
+        }
         ioctl::obey(self, &self.tty, call, ioctl)
     }
 
