@@ -129,7 +129,8 @@ impl Kernel {
         }
     }
 
-    /// Writes every delayed write and stops; answers a line for each device that lost some. What
+    /// Writes every delayed write and what was changed of nodes, and stops; answers a line for each
+    /// device that lost some. What
     /// the operator held is let go first: nobody is left who could do it later.
     #[must_use]
     pub fn shut_down(&self) -> Vec<String> {
@@ -140,6 +141,9 @@ impl Kernel {
             if let Err(error) = synced {
                 lost.push(format!("{}: delayed writes could not be written: {error}", disk.name));
             }
+        }
+        if let Err(error) = self.vfs.sync_nodes() {
+            lost.push(format!("changes of device nodes could not be stored: {error}"));
         }
         self.cache.stop();
         self.machine.engine.stop();

@@ -331,8 +331,9 @@ fn get(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<Stri
 
 fn sync(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<String>, Error> {
     let disks = chosen(kernel, "sync", words)?;
+    let vfs = Arc::clone(&kernel.vfs);
     later(move |interrupt| {
-        let mut first = Ok(());
+        let mut first = vfs.sync_nodes();
         for disk in disks {
             first = first.and(disk.cached.sync(None, interrupt));
         }

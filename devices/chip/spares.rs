@@ -7,14 +7,15 @@
 //! What is bad, and where its data went, is kept beside the image, in `IMAGE.spares`: a text of
 //! lines in the first 64 KiB (`spindle spares 1`, then `bad N` and `map N SPARE`, N counted in
 //! sectors of the medium's own size), zeros behind it; then the spares, one each 4096 bytes. The
-//! file appears with the first bad sector. A line is written after the data it tells of.
+//! file appears with the first bad sector. A line is written after the data it tells of. One that
+//! is older than its image tells of another image, and is refused: its data are not this one's.
 
 use crate::contract::{IoError, SECTOR_SIZE, Sector};
 use crate::medium::{FileMedium, FileOptions, Medium, RamMedium, Run};
 use crate::sync::{Arc, Mutex};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Spares a controller can have.
@@ -74,7 +75,8 @@ impl Spares {
             is_any: AtomicBool::new(false),
             table: Mutex::default(),
         };
-        if remapping.path.as_ref().is_some_and(|path| path.exists()) {
+        if let Some(path) = remapping.path.as_ref().filter(|path| path.exists()) {
+            check_age(path)?;
             let mut table = remapping.table.lock();
             table.load(remapping.open_store()?).map_err(|why| {
                 let name = remapping.path.as_ref().map(|path| path.display().to_string());
@@ -198,6 +200,23 @@ impl Spares {
     fn is_plain(&self) -> bool {
         !self.is_any.load(Ordering::Acquire)
     }
+}
+
+/// That the store beside an image was not made before it; where the host keeps no such times,
+/// nothing is said.
+fn check_age(store: &Path) -> Result<(), String> {
+    let image = store.with_extension("");
+    let born = |path: &Path| std::fs::metadata(path).and_then(|data| data.created()).ok();
+    if let (Some(image_born), Some(store_born)) = (born(&image), born(store))
+        && image_born > store_born
+    {
+        let (image, store) = (image.display(), store.display());
+        return Err(format!(
+            "{store} is older than {image}: remove it if it is another image's; if both were \
+             copied, copy it again"
+        ));
+    }
+    Ok(())
 }
 
 fn place_of(spare: u32) -> u64 {
@@ -489,6 +508,35 @@ mod tests {
         std::fs::write(&path, bytes).unwrap();
         let why = open().err().unwrap();
         assert!(why.contains("no table of spares of version 1"), "{why}");
+    }
+
+    #[test]
+    fn spares_of_another_image_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (image, path) = (dir.path().join("a.img"), dir.path().join("a.img.spares"));
+        let open = || {
+            let options = FileOptions { bytes: Some(64 * 1024), ..FileOptions::default() };
+            let inner = Arc::new(FileMedium::open(&image, options).unwrap());
+            Spares::open(inner, 512, 4, Some(path.clone()), false)
+        };
+        let disk = open().unwrap();
+        disk.mark_bad(10 * 512);
+        drop(disk);
+        let born = |path: &Path| std::fs::metadata(path).unwrap().created();
+        let Ok(before) = born(&path) else { return }; // this host keeps no such times
+        open().unwrap();
+        std::fs::remove_file(&image).unwrap();
+        loop {
+            std::fs::write(&image, b"").unwrap(); // times go by the host's ticks
+            if born(&image).unwrap() > before {
+                break;
+            }
+            std::fs::remove_file(&image).unwrap();
+        }
+        let why = open().err().unwrap();
+        assert!(why.contains("is older than"), "{why}");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(open().unwrap().remaps(), 0);
     }
 
     #[test]
