@@ -161,10 +161,7 @@ impl QueueControl {
         let done = self.spool.carry_out(&mut core, plan)?;
         let mut text = format!("{}:\n{answer}", self.queue);
         if verb == "abort" {
-            text += &match self.spool.abort(&mut core, &self.queue) {
-                Some(id) => format!("\tjob {id} goes back to the queue\n"),
-                None => "\tno daemon to abort\n".into(),
-            };
+            text += &self.spool.abort(&mut core, &self.queue);
         }
         Ok((Some(done), text))
     }
@@ -316,7 +313,8 @@ impl QueueControl {
         if job.active.is_none() {
             return Err(wrong(format!("job {id} is not being printed")));
         }
-        core.wishes.insert(id, Wish::Requeue);
+        core.check_not_ending(id)?;
+        core.wishes.entry(id).or_insert(Wish::Requeue);
         Ok((None, String::new()))
     }
 

@@ -54,6 +54,7 @@ impl Plan {
     pub(super) fn hold(&mut self, core: &Core, id: u64, is_held: bool) -> Result<(), Error> {
         let mut job = core.job(id)?.clone();
         if job.active.is_some() && is_held {
+            core.check_not_ending(id)?;
             self.wishes.push((id, Wish::Requeue));
         }
         (job.is_held, job.until) = (is_held, 0);
@@ -292,13 +293,19 @@ impl Spool {
         Ok(())
     }
 
-    /// Ends the printing of a queue's job now; it goes back, in front of the others. Its number.
-    pub(super) fn abort(&self, core: &mut Core, queue: &str) -> Option<u64> {
+    /// Ends the printing of a queue's job now; it goes back, in front of the others. What is said
+    /// of that.
+    pub(super) fn abort(&self, core: &mut Core, queue: &str) -> String {
         let is_here = |job: &&Job| {
             job.active.as_deref() == Some(queue) || (job.active.is_some() && job.queue == queue)
         };
-        let id = core.jobs.values().find(is_here)?.id;
+        let Some(id) = core.jobs.values().find(is_here).map(|job| job.id) else {
+            return "\tno daemon to abort\n".into();
+        };
+        if let Err(refusal) = core.check_not_ending(id) {
+            return format!("\t{}\n", refusal);
+        }
         core.wishes.entry(id).or_insert(Wish::Requeue);
-        Some(id)
+        format!("\tjob {id} goes back to the queue\n")
     }
 }

@@ -3,7 +3,8 @@
 //! 1. While its queue is started it has the printer for itself; stopped and idle, it lets go of it.
 //! 2. A job that cannot be printed is tried again, ever later, until somebody removes it: no
 //!    trouble of a printer stops a queue or loses a job.
-//! 3. A job is over when all of it is on paper and the journal says so, in that order.
+//! 3. A job is over when all of it is on paper and the journal says so, in that order. Once its last
+//!    byte is with the printer it does not go back to the queue, but for trouble; it can be removed.
 
 use super::banner::Facts;
 use super::job::Job;
@@ -45,7 +46,7 @@ pub(super) struct Printer {
 enum Cut {
     /// Somebody wished it.
     Wish(Wish),
-    /// The same, when all was on paper but not handed out yet.
+    /// The same, when all was on paper but not handed out yet: its removal.
     LateWish(Wish),
     /// The printer could not; the job begins anew.
     Trouble(String),
@@ -237,6 +238,9 @@ impl Printer {
     /// Prints a job and puts it where it belongs then. `false`: called away.
     fn serve(&self, spool: &Spool, id: u64, path: &PathBuf, pause: &mut u64) -> bool {
         let outcome = self.print(spool, id, path);
+        if outcome.is_err() {
+            spool.core.lock().ending.remove(&id);
+        }
         if let Ok(()) = outcome {
             self.failed.lock().clear();
             *pause = TRY_NANOS;
@@ -248,7 +252,9 @@ impl Printer {
                 }
             }
             self.failed.lock().clear();
-            spool.core.lock().wishes.remove(&id);
+            let mut core = spool.core.lock();
+            core.wishes.remove(&id);
+            core.ending.remove(&id);
             return true;
         }
         let wish = match outcome {
@@ -373,19 +379,24 @@ impl Printer {
         self.ioctl(commands::BEGIN, name.as_bytes()).map_err(ended)?;
         self.outcome(spool, Some(id))?;
         self.put(spool, id, &banner)?;
-        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        // The last byte so far is kept back: a job is on paper whole only when it has been decided,
+        // by whoever wishes otherwise or here, that it is.
+        let mut piece = Vec::with_capacity(PIECE_BYTES + 1);
         for _ in 0..copies {
             let mut file = File::open(path).map_err(told)?;
             loop {
-                piece.clear();
                 let limit = PIECE_BYTES as u64;
-                file.by_ref().take(limit).read_to_end(&mut piece).map_err(told)?;
-                if piece.is_empty() {
+                let read = file.by_ref().take(limit).read_to_end(&mut piece).map_err(told)?;
+                if read == 0 {
                     break;
                 }
-                self.put(spool, id, &piece)?;
+                let last = piece.len() - 1;
+                self.put(spool, id, &piece[..last])?;
+                piece.drain(..last);
             }
         }
+        spool.core.lock().begin_end(id).map_err(Cut::Wish)?;
+        self.put(spool, id, &piece)?;
         self.ioctl(commands::END, &[]).map_err(ended)?;
         match self.outcome(spool, Some(id)) {
             Ok(_) => Ok(()),
@@ -464,3 +475,7 @@ impl From<Error> for Cut {
         Cut::Trouble(error.to_string())
     }
 }
+
+#[cfg(test)]
+#[path = "printer_tests.rs"]
+mod tests;

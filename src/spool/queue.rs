@@ -8,7 +8,7 @@
 use super::banner::Banner;
 use super::job::{Job, Phase, Place, escape, unescape};
 use super::no_job;
-use crate::error::Error;
+use crate::error::{Errno, Error};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 
@@ -129,6 +129,8 @@ pub(super) struct Core {
     ghosts: VecDeque<(u64, Job)>,
     /// What was asked of the jobs that are being printed.
     pub(super) wishes: BTreeMap<u64, Wish>,
+    /// Jobs whose last byte the printer was given: they are printed whole now, and so not again.
+    pub(super) ending: BTreeSet<u64>,
     /// Jobs that somebody has open for writing.
     pub(super) written: BTreeSet<u64>,
     /// How often the host's kernel holds a job's inode.
@@ -295,6 +297,26 @@ impl Core {
         let queues = self.queues.iter().filter(serves).filter(|(_, q)| !q.flags.is_stopped);
         let first = queues.filter_map(|(_, queue)| queue.ready.first_key_value()).min()?;
         self.jobs.get(first.1)
+    }
+
+    /// Decides that a job is printed to its end, unless somebody wished otherwise before.
+    pub(super) fn begin_end(&mut self, id: u64) -> Result<(), Wish> {
+        match self.wishes.get(&id) {
+            Some(wish) => Err(*wish),
+            None => {
+                self.ending.insert(id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Refuses to take a job back whose last byte is printed: it would be printed twice.
+    pub(super) fn check_not_ending(&self, id: u64) -> Result<(), Error> {
+        if !self.ending.contains(&id) {
+            return Ok(());
+        }
+        let words = format!("job {id} is printed but for its end; it can only be removed now");
+        Err(Error::new(Errno::EBUSY, words))
     }
 
     /// Records that make all this anew.

@@ -34,7 +34,7 @@ fn open(dir: &Path) -> Arc<Spool> {
     .unwrap()
 }
 
-fn finish<T>(answer: Result<Answer<T>, Error>) -> Result<T, Error> {
+pub(super) fn finish<T>(answer: Result<Answer<T>, Error>) -> Result<T, Error> {
     match answer? {
         Answer::Now(value) => Ok(value),
         Answer::Later(rest) => rest(&Interrupt::default()),
