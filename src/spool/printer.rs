@@ -3,8 +3,9 @@
 //! 1. While its queue is started it has the printer for itself; stopped and idle, it lets go of it.
 //! 2. A job that cannot be printed is tried again, ever later, until somebody removes it: no
 //!    trouble of a printer stops a queue or loses a job.
-//! 3. A job is over when all of it is on paper and the journal says so, in that order. Once its last
-//!    byte is with the printer it does not go back to the queue, but for trouble; it can be removed.
+//! 3. A job is over when all of it is on paper and the journal says so, in that order. Once its
+//!    last byte is with the printer it does not go back to the queue, but for trouble; it can be
+//!    removed.
 
 use super::banner::Facts;
 use super::job::Job;
