@@ -8,6 +8,7 @@ pub const CHECKS: &[Check] = &[
     check("kd_05_the_bus_is_probed", &[], probing),
     check("sc_03_the_device_status_table", &[], status),
     check("devices_and_devtab_agree_with_the_nodes", &[], tables),
+    check("pf_09_what_is_said_of_a_device_is_so", &[], policies),
     check("pr_01_offsets_and_lengths_out_of_range", &["python3"], out_of_range),
 ];
 
@@ -47,6 +48,30 @@ fn status() {
     }
     let json = h.sh("spindle --at $M status --json");
     assert!(json.contains("\"sd0\"") && json.trim_start().starts_with('['), "{json}");
+}
+
+/// Two have what is shared, one has what is dedicated, and what two spool is not mixed.
+fn policies() {
+    let h = House::new();
+    h.sh("spindle --at $M lpc stop lp0; spindle --at $M lpc stop lp1
+          sed -n 's/^\\([^ ]*\\) access=\\([a-z]*\\) .*/\\1 \\2/p' $M/proc/policy > $T/all
+          [ $(wc -l < $T/all) = $(wc -l < $M/proc/policy) ]; grep -q 'lp0 spooled' $T/all
+          while read -r node access; do
+              [ $access != spooled ] || continue
+              ( exec 5<>$M/dev/$node ) 2>/dev/null || continue # no medium, no leave
+              exec 5<>$M/dev/$node; tried=$((${tried:-0} + 1))
+              if ( exec 6<>$M/dev/$node ) 2>$T/why; then second=shared
+              else grep -q busy $T/why; second=dedicated; fi
+              exec 5>&-
+              [ $second = $access ] || { echo $node is $access: $second; exit 1; }
+          done < $T/all; [ $tried -gt 12 ]
+          exec 5>$M/dev/lp0 6>$M/dev/lp0
+          for i in 1 2 3; do echo a >&5; echo b >&6; done; exec 5>&- 6>&-");
+    wait_for("two whole jobs", || h.sh("spindle --at $M lpq -P lp0 | grep -c bytes").trim() == "2");
+    h.sh("spindle --at $M lpc start lp0");
+    wait_for("both printed", || h.sh("tr -d '\\f' < $S/lp0.out | wc -c").trim() == "12");
+    let out = h.sh("tr -d '\\n\\f' < $S/lp0.out");
+    assert!(out == "aaabbb" || out == "bbbaaa", "{out}");
 }
 
 fn tables() {

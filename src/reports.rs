@@ -32,6 +32,7 @@ pub fn all(kernel: &Arc<Kernel>) -> Vec<Report> {
         ("mounts", mounts),
         ("nodes", nodes),
         ("perf", perf),
+        ("policy", policy),
         ("probe", probe),
         ("queues", queues),
         ("serial", crate::serial::report),
@@ -81,6 +82,38 @@ fn devtab(kernel: &Kernel) -> String {
         let _ = writeln!(text, "{} {} {}", row.driver, row.dev.minor, row.address);
         text
     })
+}
+
+/// `node access=.. data=.. service=..`, a line a node: who may have it, where its bytes rest on
+/// their way, and how its controller is served.
+fn policy(kernel: &Kernel) -> String {
+    let (special, machine) = (&kernel.special, &kernel.machine);
+    let class = |driver| special.switch().drivers().iter().find(|row| row.driver == driver);
+    let dma: Vec<String> = machine.dma.list().into_iter().map(|row| row.owner).collect();
+    let mut text = String::new();
+    for row in special.switch().units() {
+        let class = class(row.driver).map_or("", |row| row.class);
+        let access = if ["tape", "printer"].contains(&class) { "dedicated" } else { "shared" };
+        let data = match (row.table, class) {
+            (Table::Block, _) => "cached",
+            (_, "serial") => "buffered",
+            _ => "direct",
+        };
+        let is_raw = row.is_raw || class == "printer";
+        let unit = if is_raw { row.name.trim_start_matches('r') } else { &row.name };
+        let service = match (machine.irqs.line_of(unit), dma.iter().any(|owner| owner == unit)) {
+            (Some(_), true) => "interrupts,dma",
+            (Some(_), false) => "interrupts",
+            (None, _) => "calls",
+        };
+        let name = &row.name;
+        let _ = writeln!(text, "{name} access={access} data={data} service={service}");
+        if class == "printer" && special.is_served(row.dev.minor) {
+            let spooled = name.trim_start_matches('r');
+            let _ = writeln!(text, "{spooled} access=spooled data=spooled service={name}");
+        }
+    }
+    text
 }
 
 /// `driver number name`, a line a command.

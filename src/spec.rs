@@ -119,6 +119,12 @@ impl Special {
         self.served.lock().insert(id, opener);
     }
 
+    /// Whether a character device of this minor is opened past the switch.
+    #[must_use]
+    pub fn is_served(&self, minor: u32) -> bool {
+        self.served.lock().keys().any(|id| id.minor == minor)
+    }
+
     /// Who holds what.
     #[must_use]
     pub fn holders(&self) -> &Arc<Holders> {
