@@ -24,6 +24,7 @@ pub const CHECKS: &[Check] = &[
     check("sp_a_full_disk_is_told_at_the_write", &["root"], full_disk),
     check("sp_an_output_without_room_is_waited_for", &["root"], full_output),
     check("sp_100_mib_come_out_as_they_went_in", &[], hundred_mib),
+    check("sp_100_mib_are_submitted_at_the_disks_speed_in_little_memory", &[], paced),
     check("sp_10000_jobs_are_listed_within_a_second", &[], ten_thousand),
     check("sp_exec_closes_a_job", &["python3"], closed_by_exec),
     check("sp_names_stage_and_jobs_are_immutable", &[], staged),
@@ -409,6 +410,30 @@ fn hundred_mib() {
         drained(&h, "lp0");
         sh(&h, "cmp $T/f $S/lp0.out; rm $S/lp0.out");
     }
+}
+
+/// A job much longer than what its printer prints in the meantime, and than the daemon may grow.
+fn paced() {
+    const KIB_MAX: u64 = 8 << 10;
+    let h = House::with(&["--set", "lp0.rate=10000000/s"]);
+    sh(&h, "head -c 100M /dev/urandom >$T/f; head -c 4M $T/f >$T/warm; cp $T/warm $M/spool/lp0/");
+    drained(&h, "lp0");
+    let peak = || -> u64 {
+        let words = sh(&h, "awk '/VmHWM/ {print $2}' /proc/$(cat $S/pid)/status");
+        words.trim().parse().unwrap()
+    };
+    sh(&h, "rm $S/lp0.out; echo 5 >/proc/$(cat $S/pid)/clear_refs");
+    let before = peak();
+    sh(&h, "cp $T/f $M/spool/lp0/f");
+    // All of it is there, and most of it is not printed yet.
+    let printed = std::fs::metadata(h.state().join("lp0.out")).map_or(0, |file| file.len());
+    assert!(printed < 50 << 20, "{printed} bytes were printed when cp returned");
+    assert!(h.text("spool/lp0/.status").contains("104857600 bytes"));
+    drained(&h, "lp0");
+    sh(&h, "cmp $T/f $S/lp0.out");
+    let grown = peak().saturating_sub(before);
+    assert!(grown < KIB_MAX, "{grown} KiB more than {before} KiB");
+    eprintln!("{printed} bytes printed when cp returned; {grown} KiB of memory");
 }
 
 /// Submits a job; how long that took.
