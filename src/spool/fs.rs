@@ -15,10 +15,12 @@ use super::view::user_name;
 use super::writer::JobReader;
 use super::{Spool, journal, now};
 use crate::error::{Errno, Error};
-use crate::file::{Answer, Call, Caller, FileOps, Nature, Seek};
+use crate::file::{Caller, FileOps};
 use crate::sync::Arc;
 use crate::vfs::fs::{Content, FileSystem, Local, New, O_ACCMODE, O_RDONLY, O_TRUNC, Served};
-use crate::vfs::{Attr, Change, ControlFile, DirEntry, FileKind, Ino, RenameMode, StatFs};
+use crate::vfs::{
+    Attr, Change, ControlFile, DirEntry, FileKind, Ino, RenameMode, ReportFile, StatFs,
+};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -452,9 +454,7 @@ impl FileSystem for SpoolFs {
                 control.ok_or_else(|| Error::plain(Errno::ENXIO))?.open(caller, flags)
             }
             Node::File(..) if flags & O_ACCMODE != O_RDONLY => Err(Error::plain(Errno::EACCES)),
-            Node::File(queue, file) => {
-                Ok(Arc::new(TextFile { text: self.text(&queue, file).into_bytes() }))
-            }
+            Node::File(queue, file) => Ok(Arc::new(ReportFile::new(self.text(&queue, file)))),
         }
     }
 
@@ -528,45 +528,6 @@ impl FileSystem for SpoolFs {
                 let job = core.jobs.get(&id)?;
                 Some(PathBuf::from(&job.queue).join(job.file_name()))
             }
-        }
-    }
-}
-
-/// A text as it was when it was opened.
-struct TextFile {
-    text: Vec<u8>,
-}
-
-impl FileOps for TextFile {
-    fn kind(&self) -> &'static str {
-        "report"
-    }
-
-    fn nature(&self) -> Nature {
-        Nature { is_direct: true, ..Nature::default() }
-    }
-
-    fn read(
-        &self,
-        _call: &Call,
-        at: u64,
-        buf: &mut Vec<u8>,
-    ) -> Result<Answer<usize, Vec<u8>>, Error> {
-        let rest = usize::try_from(at).ok().and_then(|at| self.text.get(at..)).unwrap_or(&[]);
-        let len = rest.len().min(buf.len());
-        buf[..len].copy_from_slice(&rest[..len]);
-        Ok(Answer::Now(len))
-    }
-
-    fn write(&self, _call: &Call, _at: u64, _data: &[u8]) -> Result<Answer<usize>, Error> {
-        Err(Error::plain(Errno::EBADF))
-    }
-
-    fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error> {
-        match which {
-            _ if at >= self.text.len() as u64 => Err(Error::plain(Errno::ENXIO)),
-            Seek::Data => Ok(Answer::Now(at)),
-            Seek::Hole => Ok(Answer::Now(self.text.len() as u64)),
         }
     }
 }

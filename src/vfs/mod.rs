@@ -181,5 +181,5 @@ mod xattr;
 pub use fs::FileSystem;
 pub use memfs::MemFs;
 pub use mounting::Mounts;
-pub use textfs::ControlFile;
+pub use textfs::{ControlFile, ReportFile};
 pub use tree::{Access, Follow, MountLine, NodeLine, Resolution, Unmount, Vfs};

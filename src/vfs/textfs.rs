@@ -43,9 +43,17 @@ fn seek_text(length: usize, at: u64, which: Seek) -> Result<u64, Error> {
 const NATURE: Nature =
     Nature { is_direct: true, has_parallel_writes: false, is_stream: false, keeps_cache: false };
 
-/// An open report.
-struct ReportFile {
+/// An open report: its text as it was when it was opened.
+pub struct ReportFile {
     text: Vec<u8>,
+}
+
+impl ReportFile {
+    /// Of this text.
+    #[must_use]
+    pub fn new(text: String) -> ReportFile {
+        ReportFile { text: text.into_bytes() }
+    }
 }
 
 impl FileOps for ReportFile {
@@ -200,7 +208,7 @@ impl FileSystem for TextFs {
             return Err(Error::plain(Errno::EACCES)); // also for user 0, whom the mode lets through
         }
         let report = self.report(node)?;
-        Ok(Arc::new(ReportFile { text: (report.text)(caller).into_bytes() }))
+        Ok(Arc::new(ReportFile::new((report.text)(caller))))
     }
 
     fn readdir(&self, dir: Local, offset: u64, count: usize) -> Result<Vec<DirEntry>, Error> {
