@@ -2,7 +2,8 @@
 //!
 //! 1. Two threads read requests; each answers what can be answered at once and hands the rest to
 //!    workers. None waits for a device. What a caller asks after his close(2) begins when the
-//!    RELEASE has ended, though another thread has that: see [`order`].
+//!    RELEASE has ended, though another thread has that: see [`order`]; when a second thread is only
+//!    in the way, it rests: see [`readers`].
 //! 2. No operation answers ENOSYS: for most of them the host would never ask again.
 //! 3. A panic in a call answers EIO; no request stays unanswered.
 //! 4. Permissions are the host's business (`default_permissions`), decided at open(2).
@@ -10,6 +11,7 @@
 /// A request begins: after what was queued before it (`order.rs`).
 macro_rules! begin {
     ($door:expr, $req:expr, $($what:tt)+) => {
+        $door.readers.call();
         $door.order.fence($req.unique().0);
         tell!($req, $($what)+)
     };
@@ -38,6 +40,7 @@ mod order;
 pub mod os;
 mod pages;
 pub mod park;
+mod readers;
 mod reply;
 mod scatter;
 pub mod session;
@@ -59,6 +62,7 @@ use lobby::Lobby;
 use order::Order;
 use pages::Pages;
 use park::Park;
+use readers::Readers;
 use scatter::Wire;
 use std::ffi::OsStr;
 use std::io::PipeWriter;
@@ -103,6 +107,8 @@ pub struct Door {
     about: About,
     /// What comes after what: see [`order`].
     order: Order,
+    /// Who reads requests.
+    readers: Readers,
     /// Files being closed: see [`closing`].
     closing: Arc<Closing>,
     /// Whether the machine is being unmounted: nothing is opened, nothing written any more.
@@ -128,7 +134,7 @@ impl Door {
         let (wire, hold, lobby) = (Wire::default(), Mutex::new(None), Lobby::default());
         files.list_blocked_by(lobby.lister());
         let (pages, backings) = (Arc::default(), Arc::default());
-        let order = Order::default();
+        let (order, readers) = (Order::default(), Readers::default());
         Door {
             vfs,
             files,
@@ -137,6 +143,7 @@ impl Door {
             lobby,
             about,
             order,
+            readers,
             closing,
             is_closing,
             pages,
@@ -286,6 +293,7 @@ impl Filesystem for Door {
         flags: OpenFlags, _owner: Option<LockOwner>, reply: ReplyData,
     ) {
         self.on_read(req, fh, (at, size), flags.0, reply);
+        self.readers.answered();
     }
 
     #[rustfmt::skip]
@@ -294,6 +302,7 @@ impl Filesystem for Door {
         kind: WriteFlags, flags: OpenFlags, _owner: Option<LockOwner>, reply: ReplyWrite,
     ) {
         self.on_write(req, fh, (at, data), (kind, flags.0), reply);
+        self.readers.answered();
     }
 
     #[rustfmt::skip]

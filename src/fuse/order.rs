@@ -20,9 +20,6 @@ use crate::sync::{Condvar, Mutex};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Threads that read requests: with a second one, short requests of several callers are answered
-/// at the same time, and a caller's processor is more often the reader's.
-pub(super) const READERS: usize = 2;
 /// From one number to the next (`FUSE_REQ_ID_STEP`); what lies between is an INTERRUPT's.
 const STEP: u64 = 2;
 /// How long a fence waits for a number: much longer than a reader takes from its read(2) to us.

@@ -107,7 +107,7 @@ fn options(users: Users) -> Config {
         Users::Owner => SessionACL::Owner,
         Users::All => SessionACL::All,
     };
-    config.n_threads = Some(super::order::READERS);
+    config.n_threads = Some(super::readers::READERS);
     config
 }
 
