@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub const CHECKS: &[Check] = &[
+    check("a_file_closed_is_gone_from_the_open_file_table", &[], gone_at_once),
     check("a_file_closed_in_the_spool_is_a_job_for_whoever_asks_next", &[], job_at_once),
     check("a_tape_closed_is_free_for_who_opens_it_next", &[], tape_at_once),
     check("several_processes_find_their_jobs_in_lpq_at_once", &[], listed_at_once),
@@ -58,6 +59,21 @@ fn assert_never(h: &House, turn: impl Fn(u64, u64) -> bool + Sync) {
     eprintln!("{wrong} of {turns} turns came before the close");
     assert!(turns > 100, "only {turns} turns: nothing was tried");
     assert!(wrong == 0, "{wrong} of {turns} turns came before the close");
+}
+
+/// The quickest of them, with the most turns: no worker and no host's disk in between.
+fn gone_at_once() {
+    let h = House::new();
+    let (node, table) = (h.tree().join("dev/zero"), h.tree().join("proc/files"));
+    assert_never(&h, |_, _| {
+        let us = nix::unistd::gettid().to_string(); // the host tells of threads
+        drop(File::open(&node).expect("a node opens"));
+        let files = std::fs::read_to_string(&table).expect("the table");
+        let is_ours = |line: &str| {
+            line.contains("/dev/zero") && line.split_whitespace().any(|word| word == us)
+        };
+        !files.lines().any(is_ours)
+    });
 }
 
 fn job_at_once() {
