@@ -113,7 +113,9 @@ fn listed_at_once() {
     h.sh("export SPINDLE_AT=$M; spindle lpc stop all >/dev/null
           turns() { for n in $(seq 25); do
               echo $n >$M/spool/lp0/p$1n$n
-              spindle lpq -P lp0 | grep -q \"p$1n$n\\b\" || { echo \"p$1n$n is not there\"; return 1; }
+              spindle lpq -P lp0 | grep -q \"p$1n$n\\b\" || {
+                  echo \"p$1n$n is not there\"; return 1
+              }
               rm $M/spool/lp0/*-p$1n$n
           done; }
           for p in 1 2 3 4; do turns $p & jobs=\"${jobs:-} $!\"; done

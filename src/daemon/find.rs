@@ -27,7 +27,8 @@ pub fn find(at: Option<&Path>) -> Result<PathBuf, Error> {
 pub fn death(path: &Path) -> Option<String> {
     host::is_dead(path).then(|| {
         format!(
-            "{at}: its daemon has died (killed, or crashed; the log in its state directory may tell)\n\
+            "{at}: its daemon has died (killed, or crashed; the log in its state \
+             directory may tell)\n\
              {at}: safe is what fsync, O_SYNC or umount answered for, and jobs whose close was \
              answered; what was only delayed is lost\n\
              {at}: the way out: `spindle umount {at}`, then `spindle mount {at}` again",
