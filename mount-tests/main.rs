@@ -18,6 +18,8 @@ mod crash;
 mod devctl;
 /// The network door of the spool.
 mod door;
+/// The end of a machine: who writes at that moment, who has something open, who finds it dead.
+mod end;
 /// Disks that the host serves in part: its page cache, or the image itself.
 mod host;
 /// A machine of one's own for one check.
@@ -30,6 +32,8 @@ mod ioctl;
 mod life;
 /// Names: the tree, mounts, nodes, numbers.
 mod names;
+/// What comes after a close(2), with several threads that read requests.
+mod order;
 /// Printers: what they print on, what can go wrong with them, banners, classes.
 mod printers;
 /// Queues and errors: requests held, ordered, retried, failed and told.
@@ -102,11 +106,13 @@ fn main() {
         ("crash", crash::CHECKS),
         ("devctl", devctl::CHECKS),
         ("door", door::CHECKS),
+        ("end", end::CHECKS),
         ("host", host::CHECKS),
         ("input", input::CHECKS),
         ("ioctl", ioctl::CHECKS),
         ("life", life::CHECKS),
         ("names", names::CHECKS),
+        ("order", order::CHECKS),
         ("printers", printers::CHECKS),
         ("queues", queues::CHECKS),
         ("reports", reports::CHECKS),

@@ -12,6 +12,7 @@ use crate::lpr::{self, Office, Said};
 use crate::words;
 use devices::Driver;
 use serde_json::json;
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
@@ -26,7 +27,24 @@ pub type Boot = fn(&Config, &Path) -> Result<Booted, Error>;
 /// # Errors
 /// What is to be told on standard error, a line for each mistake: `what: why`.
 pub fn run(cli: &Cli, drivers: &[&'static dyn Driver], boot: Boot) -> Result<ExitCode, String> {
-    let at = || daemon::find(cli.at.as_deref()).map_err(|error| error.to_string());
+    let meant = RefCell::new(None);
+    let at = || {
+        let point = daemon::find(cli.at.as_deref()).map_err(|error| error.to_string())?;
+        meant.replace(Some(point.clone()));
+        Ok(point)
+    };
+    let obeyed = obey(cli, drivers, boot, &at);
+    // One whose daemon dies under it hears from the host of endpoints and connections.
+    let death = || meant.borrow().as_deref().and_then(daemon::death);
+    obeyed.map_err(|words| death().unwrap_or(words))
+}
+
+fn obey(
+    cli: &Cli,
+    drivers: &[&'static dyn Driver],
+    boot: Boot,
+    at: &dyn Fn() -> Result<PathBuf, String>,
+) -> Result<ExitCode, String> {
     let Some(command) = cli.command.as_ref().filter(|_| !cli.print_machine) else {
         return print(config::print_machine(drivers));
     };
@@ -167,6 +185,12 @@ fn umount(args: &UmountArgs) -> Result<ExitCode, String> {
     for point in points {
         match daemon::umount(&point) {
             Ok(report) => {
+                if report.was_dead {
+                    tell(&format!(
+                        "{}: its daemon had died; what was only delayed is lost",
+                        point.display()
+                    ));
+                }
                 for line in report.still_open {
                     tell(&format!("{}: was still open: {line}", point.display()));
                 }

@@ -4,6 +4,7 @@ use super::state::{Report, State};
 use super::{Booted, host};
 use crate::error::{Errno, Error};
 use crate::file::OpenFiles;
+use crate::fuse::park::process_of;
 use crate::fuse::session::Session;
 use crate::fuse::{OWN_XATTRS, os};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -190,10 +191,11 @@ fn write_mapped(mountpoint: &Path) {
     }
 }
 
-/// Who has what open: by the name he opened it, as it is known of his process.
+/// Who has what open: by the name he opened it, as it is known of his process (the host tells
+/// of threads).
 fn still_open(files: &OpenFiles) -> Vec<String> {
     let line = |file: &crate::file::OpenFile| {
-        let pid = file.opener.pid;
+        let pid = process_of(file.opener.pid).unwrap_or(file.opener.pid);
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let name = if name.is_empty() { "?" } else { name.trim_end() };
         format!("{} is open by pid {pid} ({name})", file.path)
@@ -278,9 +280,8 @@ pub fn umount(mountpoint: &Path) -> Result<Report, Error> {
     }
     let Some(Daemon { pid, state, .. }) = daemon(&path) else {
         if host::is_dead(&path) {
-            log::info!(target: "life", "{}: its daemon is gone", path.display());
             host::detach(&path)?;
-            return Ok(Report::default());
+            return Ok(Report { was_dead: true, ..Report::default() });
         }
         return Err(refuse(Errno::EIO, "does not say who serves it".into()));
     };
@@ -305,8 +306,19 @@ pub fn umount(mountpoint: &Path) -> Result<Report, Error> {
     if !is_ready(process.as_fd(), REST_MS_MAX) {
         return Err(refuse(Errno::ETIMEDOUT, format!("unmounted, but pid {pid} does not end")));
     }
-    Report::of(&state, pid).ok_or_else(|| {
-        let why = format!("pid {pid} ended without a word; {}/log may tell", state.display());
-        refuse(Errno::EIO, why)
-    })
+    if let Some(report) = Report::of(&state, pid) {
+        return Ok(report);
+    }
+    let log = state.join("log");
+    let mut why = format!(
+        "pid {pid} ended without a word: what was delayed may be lost; {} may tell",
+        log.display()
+    );
+    // Killed on its way: nobody but us takes that mount away.
+    if host::is_dead(&path)
+        && let Err(refusal) = host::detach(&path)
+    {
+        why += &format!("; and the dead mount stays: {refusal}");
+    }
+    Err(refuse(Errno::EIO, why))
 }

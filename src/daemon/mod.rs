@@ -17,7 +17,7 @@ mod start;
 mod state;
 
 pub use end::{Daemon, Mounted, list, umount};
-pub use find::{AT_VARIABLE, find};
+pub use find::{AT_VARIABLE, death, find};
 pub use start::mount;
 pub use state::Report;
 

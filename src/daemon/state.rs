@@ -40,6 +40,8 @@ pub struct Report {
     pub errors: Vec<String>,
     /// A line for each file that was still open.
     pub still_open: Vec<String>,
+    /// Whether there was no daemon any more: nothing was written, only the mount taken away.
+    pub was_dead: bool,
 }
 
 impl State {
@@ -262,6 +264,7 @@ mod tests {
         let report = Report {
             errors: vec!["sd0: medium error\nat 9".into()],
             still_open: vec!["pid 7 (cat) /dev/ttyS0".into()],
+            was_dead: false,
         };
         state.leave(&report);
         let read = Report::of(dir.path(), std::process::id()).unwrap();

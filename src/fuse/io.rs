@@ -3,6 +3,7 @@
 use super::Door;
 use super::argument::Asleep;
 use super::backing::{self, Backings};
+use super::gate::Inside;
 use super::reply::{Refuse, call, caller, conclude, guarded};
 use super::scatter::RUNS_MAX;
 use crate::error::{Errno, Error};
@@ -19,7 +20,6 @@ use fuser::{
 };
 use std::cell::RefCell;
 use std::ffi::OsStr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long an open waits for a close that the host has begun but not yet told us of.
@@ -78,6 +78,11 @@ fn done((): (), reply: ReplyEmpty) {
     reply.ok();
 }
 
+/// Refuses who did not come in, because the machine is being unmounted.
+fn admit(inside: Option<&Inside<'_>>, errno: Errno) -> Result<(), Error> {
+    inside.map(|_| ()).ok_or_else(|| Error::new(errno, "the machine is being unmounted"))
+}
+
 impl Door {
     fn file(&self, handle: FileHandle) -> Result<Arc<OpenFile>, Error> {
         self.files.get(handle.0)
@@ -94,20 +99,13 @@ impl Door {
         file
     }
 
-    /// Refuses once the machine is being unmounted.
-    fn admit(&self, errno: Errno) -> Result<(), Error> {
-        if self.is_closing.load(Ordering::Acquire) {
-            return Err(Error::new(errno, "the machine is being unmounted"));
-        }
-        Ok(())
-    }
-
     pub(super) fn on_open(&self, req: &Request, node: INodeNo, flags: i32, reply: ReplyOpen) {
         begin!(self, req, "open {node} {flags:#o}");
+        let inside = self.gate.enter();
         let (who, ino) = (caller(req), Ino(node.0));
         let host: Arc<dyn Forget> = Arc::clone(&self.pages) as _;
         let run = || {
-            self.admit(Errno::ENODEV)?;
+            admit(inside.as_ref(), Errno::ENODEV)?;
             let open = move |vfs: &Vfs| {
                 let file = vfs.open(&who, ino, flags)?;
                 if file.ops.nature().keeps_cache {
@@ -153,7 +151,8 @@ impl Door {
         let (by, name) = (caller(req), name.to_owned());
         let run =
             move |vfs: &Vfs, parent| vfs.create(&by, parent, &name, mode & 0o7777, umask, flags);
-        let parent = self.admit(Errno::ENODEV).map(|()| Ino(parent.0));
+        let inside = self.gate.enter();
+        let parent = admit(inside.as_ref(), Errno::ENODEV).map(|()| Ino(parent.0));
         let host: Arc<dyn Forget> = Arc::clone(&self.pages) as _;
         self.answer_at(req, parent, reply, run, move |(attr, file): Made, reply: ReplyCreate| {
             if file.ops.nature().keeps_cache {
@@ -223,10 +222,11 @@ impl Door {
     ) {
         tell!(req, "write {handle} {at} {}", data.len());
         let call = call(req, flags);
+        let inside = self.gate.enter();
         let found = guarded(call.id, || {
             let file = self.file_in_order(call.id, handle)?;
             // None may come once the last writing out has begun.
-            self.admit(Errno::EIO)?;
+            admit(inside.as_ref(), Errno::EIO)?;
             if kind.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
                 self.clear_set_id(&call, &file)?;
             }
@@ -282,6 +282,7 @@ impl Door {
 
     pub(super) fn on_release(&self, req: &Request, handle: FileHandle, reply: ReplyEmpty) {
         tell!(req, "release {handle}");
+        let _inside = self.gate.enter(); // refused by none, waited for if it came in time
         let run = || {
             if let Ok(file) = self.file(handle) {
                 self.backings.leave(&file);
@@ -332,8 +333,9 @@ impl Door {
         reply: ReplyEmpty,
     ) {
         begin!(self, req, "fallocate {handle} {mode:#x} {at} {len}");
+        let inside = self.gate.enter();
         let run = |file: &dyn FileOps, call: &Call| {
-            self.admit(Errno::EIO)?;
+            admit(inside.as_ref(), Errno::EIO)?;
             file.allocate(call, mode, at, len)
         };
         self.on_file(req, handle, reply, run, done);
@@ -348,9 +350,9 @@ impl Door {
         reply: ReplyIoctl,
     ) {
         begin!(self, req, "ioctl {handle} {cmd:#x} {} in {out_size} out", input.len());
-        let out = out_size as usize;
+        let (out, inside) = (out_size as usize, self.gate.enter());
         let run = |file: &dyn FileOps, call: &Call| {
-            self.admit(Errno::EIO)?;
+            admit(inside.as_ref(), Errno::EIO)?;
             if flags.contains(IoctlFlags::FUSE_IOCTL_DIR) {
                 return Err(Errno::ENOTTY.into());
             }

@@ -32,6 +32,7 @@ mod argument;
 mod attr;
 mod backing;
 mod closing;
+mod gate;
 mod io;
 mod lobby;
 mod look;
@@ -58,6 +59,7 @@ use fuser::{
     ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs,
     ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
+use gate::Gate;
 use lobby::Lobby;
 use order::Order;
 use pages::Pages;
@@ -67,7 +69,6 @@ use scatter::Wire;
 use std::ffi::OsStr;
 use std::io::PipeWriter;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 use work::Workers;
 
@@ -111,8 +112,8 @@ pub struct Door {
     readers: Readers,
     /// Files being closed: see [`closing`].
     closing: Arc<Closing>,
-    /// Whether the machine is being unmounted: nothing is opened, nothing written any more.
-    is_closing: Arc<AtomicBool>,
+    /// Closed when the machine is unmounted: nothing is opened, nothing written any more.
+    gate: Arc<Gate>,
     /// The host's pages: see [`pages`].
     pages: Arc<Pages>,
     /// Files that stand in for ours: see [`backing`].
@@ -130,7 +131,7 @@ impl Door {
         let workers = Workers::default();
         let called_away = workers.clone();
         let park = Park::new(move || called_away.refuse_called_away());
-        let (closing, is_closing) = (Arc::default(), Arc::default());
+        let (closing, gate) = (Arc::default(), Arc::default());
         let (wire, hold, lobby) = (Wire::default(), Mutex::new(None), Lobby::default());
         files.list_blocked_by(lobby.lister());
         let (pages, backings) = (Arc::default(), Arc::default());
@@ -145,7 +146,7 @@ impl Door {
             order,
             readers,
             closing,
-            is_closing,
+            gate,
             pages,
             backings,
             wire,

@@ -335,7 +335,8 @@ impl Lot {
 }
 
 /// The process that a thread belongs to.
-pub(super) fn process_of(tid: u32) -> Option<u32> {
+#[must_use]
+pub fn process_of(tid: u32) -> Option<u32> {
     let text = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
     text.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }

@@ -5,6 +5,7 @@
 //! `fusermount3 -u`, or the last close behind a lazy unmount; reading the device then gives ENODEV.
 
 use super::Door;
+use super::gate::Gate;
 use super::lobby::Lobby;
 use super::park::Park;
 use super::work::Workers;
@@ -15,7 +16,6 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The file system type in the host's mount table.
@@ -35,7 +35,7 @@ pub struct Session {
     workers: Workers,
     park: Park,
     lobby: Lobby,
-    is_closing: Arc<AtomicBool>,
+    gate: Arc<Gate>,
     ended: io::PipeReader,
 }
 
@@ -48,7 +48,7 @@ impl Session {
         check_device(Path::new("/dev/fuse"))?;
         let (workers, park) = (door.workers.clone(), door.park.clone());
         let lobby = door.lobby.clone();
-        let (is_closing, wire) = (Arc::clone(&door.is_closing), door.wire.clone());
+        let (gate, wire) = (Arc::clone(&door.gate), door.wire.clone());
         let pages = Arc::clone(&door.pages);
         let (ended, hold) = io::pipe().map_err(|e| no_thread(&e))?;
         *door.hold.lock() = Some(hold);
@@ -63,7 +63,7 @@ impl Session {
         // It reads on a thread of its own. Kept until the process ends: dropped, it unmounts
         // whatever is mounted at the same place by then, as it would when the session has ended.
         std::mem::forget(session.spawn().map_err(|e| no_thread(&e))?);
-        Ok(Session { workers, park, lobby, is_closing, ended })
+        Ok(Session { workers, park, lobby, gate, ended })
     }
 
     /// Polls as hung up once the session has ended.
@@ -75,15 +75,18 @@ impl Session {
     /// From now on refuses what opens a file or leaves something to be written, and calls all
     /// that wait away with EIO.
     pub fn close(&self) {
-        self.is_closing.store(true, Ordering::Release);
+        self.gate.close();
         self.park.close();
     }
 
-    /// Waits for the calls that wait in the lobby or are with workers, at most `limit` for each.
-    /// `false`: some are left.
+    /// Waits for the calls that readers have begun, wait in the lobby or are with workers, at most
+    /// `limit` for each. `false`: some are left.
     #[must_use]
     pub fn settle(&self, limit: Duration) -> bool {
-        self.lobby.settle(limit) && self.workers.settle(limit)
+        // In the order in which a call is handed on; one that hangs is no excuse for the next.
+        let have_left = self.gate.settle(limit);
+        let is_empty = self.lobby.settle(limit);
+        self.workers.settle(limit) && is_empty && have_left
     }
 
     /// Ends the workers, waiting at most `limit`. `false`: some are left.
