@@ -48,7 +48,9 @@ pub fn run(cli: &Cli, drivers: &[&'static dyn Driver], boot: Boot) -> Result<Exi
         }
         Command::Resolve { path } => print(client::resolve(&at()?, path)?),
         Command::Ctl { command } => print(client::ctl(&at()?, &command.join(" "))?),
-        Command::Devctl(args) => print(devctl::run(&at()?, args)?),
+        Command::Devctl(args) => {
+            devctl::run(&at()?, args, &mut std::io::stdout()).map(ExitCode::from)
+        }
         Command::Lpr(_)
         | Command::Lpq(_)
         | Command::Lprm(_)
