@@ -9,6 +9,9 @@ use crate::words;
 use serde_json::json;
 use std::io::Error;
 
+/// Its structure is one of addresses: `cdb` fills it.
+const SG_IO: &str = "SG_IO";
+
 /// A line of `proc/ioctls`.
 pub(super) struct Command {
     pub(super) number: u32,
@@ -38,7 +41,8 @@ pub(super) fn list(node: &Node<'_>, hall: &mut Hall<'_>) -> Result<(), String> {
             };
             (way, shape.names())
         }
-        None => ("", String::new()),
+        None if c.name == SG_IO => ("", "see cdb".into()),
+        None => ("", "of unknown structure: --in, --out".into()),
     };
     if hall.is_json {
         let object = |c: &Command| {
@@ -111,7 +115,7 @@ pub(super) fn refused(node: &Node<'_>, opened: &Opened, error: &Error) -> String
 pub(super) fn give(node: &Node<'_>, args: &IoctlArgs, hall: &mut Hall<'_>) -> Result<(), String> {
     let Command { number, name } = command(node, &args.command)?;
     let told = |why: &str| node.told(&format!("{name}: {why}"));
-    if name == "SG_IO" {
+    if name == SG_IO {
         let form = format!("spindle devctl {} cdb HEX...", node.name);
         return Err(told(&format!(
             "its structure is one of addresses; give its command by {form}"
