@@ -284,12 +284,15 @@ pub(super) fn log_page(node: &Node<'_>, page: Page, hall: &mut Hall<'_>) -> Resu
         if hall.is_json {
             return hall.object(&json!({ "device": node.name, "page": page, "pages": pages }));
         }
-        return hall
-            .text(&pages.iter().map(|p| format!("{p} {}\n", page_name(*p))).collect::<String>());
+        let line = |page: &u8| format!("{page} {}\n", page_name(*page));
+        return hall.text(&pages.iter().map(line).collect::<String>());
     }
     let all = parameters(body);
     if hall.is_json {
-        let object = |p: &Parameter<'_>| json!({ "code": p.0, "name": p.name(), "value": p.number(), "bytes": shape::hex(p.1) });
+        let object = |p: &Parameter<'_>| {
+            let (name, value, bytes) = (p.name(), p.number(), shape::hex(p.1));
+            json!({ "code": p.0, "name": name, "value": value, "bytes": bytes })
+        };
         let all: Vec<_> = all.iter().map(object).collect();
         let name = page_name(page);
         return hall.object(
