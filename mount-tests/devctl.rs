@@ -132,14 +132,16 @@ fn held() {
           until grep -q 'sd1 for=rw share=none' $T/out; do sleep 0.01; done
           for n in sd1 rsd1; do not '(/dev/sd1 opened by process' d $n ioctl BLKGETSIZE64; done
           exec 7>&-; wait $holder; d sd1 ioctl BLKGETSIZE64
-          s=0; d sd1 open --share read --for read sh -c 'dd if=$M/dev/sd1 of=/dev/null count=1 2>&1 &&
+          s=0
+          d sd1 open --share read --for read sh -c 'dd if=$M/dev/sd1 of=/dev/null count=1 2>&1 &&
               ! true 2>/dev/null >>$M/dev/sd1 && exit 7' || s=$?; [ $s = 7 ]
           exec 3>>$M/dev/sd1
           not 'open --share read: Device or resource busy (/dev/sd1 opened by' \
               d sd1 open --share read --for read true
           exec 3>&-; d sd1 open --share read --for read true
           not 'for everybody' d null open --share none true; d null open true
-          not 'No such file' d sd1 open /nowhere/x; s=0; d sd1 open sh -c 'kill -9 $$' || s=$?; [ $s = 137 ]
+          not 'No such file' d sd1 open /nowhere/x
+          s=0; d sd1 open sh -c 'kill -9 $$' || s=$?; [ $s = 137 ]
           not 'possible values' d sd1 open --share some; d sd1 open --share none </dev/null
           not 'spindle lpc stop lp0' d rlp0 ioctl LPGETSTATUS"#,
     );
