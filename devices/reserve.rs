@@ -1,7 +1,8 @@
 //! Reservation of a unit: allocated to an owner, opened under share modes, waited for in order.
 //!
 //! It knows nothing of devices: whoever opens units keeps one for each, and says who counts as one
-//! owner (a process, a session). No call waits but [`Reservation::wait`].
+//! owner (a process, a session). No call waits but
+//! [`Reservation::share_soon`].
 //!
 //! 1. At most one owner holds the allocation; as long as it does nobody else opens the unit.
 //! 2. Of two open handles each one's access is within what the other shares.
@@ -88,17 +89,6 @@ pub enum Refusal {
     /// What is not yours you cannot give back. EPERM.
     NotOwner,
     /// [`WAITERS_MAX`] wait already. EAGAIN.
-    TooMany,
-}
-
-/// How a wait ended that did not get the unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotServed {
-    /// The time is over. ETIMEDOUT.
-    TimedOut,
-    /// The caller was called away. EINTR.
-    Interrupted,
-    /// The line is full. EAGAIN.
     TooMany,
 }
 
@@ -373,32 +363,64 @@ impl Reservation {
         });
     }
 
-    /// Waits in the line until the unit is allocated to `owner`, at most `nanos_max` of machine
-    /// time.
+    /// Stands in the line for the allocation, for at most `nanos_max` of machine time.
     ///
     /// # Errors
-    /// See [`NotServed`]; nothing is held then, and nobody is in the line for it.
+    /// `TooMany`.
     pub fn wait(
-        &self,
-        engine: &Engine,
+        self: &Arc<Self>,
+        engine: &Arc<Engine>,
         owner: Owner,
         nanos_max: Option<u64>,
-        interrupt: Option<&Interrupt>,
-    ) -> Result<(), NotServed> {
-        let place = self.stand(owner).map_err(|_| NotServed::TooMany)?;
+    ) -> Result<Waiting, Refusal> {
+        let place = self.stand(owner)?;
         let is_over = Arc::new(AtomicBool::new(false));
         let alarm = nanos_max.map(|nanos| self.alarm(engine, nanos, &is_over));
-        let done = || self.is_served(place) || is_over.load(Ordering::Acquire);
-        let waited = engine.wait(&self.waits, interrupt, done);
-        if let Some(alarm) = alarm {
-            engine.cancel(alarm);
+        let (unit, engine) = (Arc::clone(self), Arc::clone(engine));
+        Ok(Waiting { unit, engine, place, alarm, is_over })
+    }
+}
+
+/// Somebody in the line, who looks whenever [`Reservation::waits`] is rung. Dropped, the place is
+/// left, and what it was served without having looked is given up.
+pub struct Waiting {
+    unit: Arc<Reservation>,
+    engine: Arc<Engine>,
+    place: Place,
+    alarm: Option<EventId>,
+    is_over: Arc<AtomicBool>,
+}
+
+/// What somebody in the line sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Others come first.
+    NotYet,
+    /// The unit is allocated.
+    Served,
+    /// The time is over. ETIMEDOUT.
+    TimedOut,
+}
+
+impl Waiting {
+    /// What has become of it. Does not wait.
+    #[must_use]
+    pub fn look(&self) -> Turn {
+        let is_over = self.is_over.load(Ordering::Acquire);
+        match self.unit.is_told(self.place) {
+            true => Turn::Served, // at the last moment too
+            false if is_over => Turn::TimedOut,
+            false => Turn::NotYet,
         }
-        // Served at the last moment is served.
-        if self.is_told(place) {
-            return Ok(());
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(alarm) = self.alarm {
+            self.engine.cancel(alarm);
         }
-        self.leave(place);
-        Err(if waited.is_err() { NotServed::Interrupted } else { NotServed::TimedOut })
+        self.unit.leave(self.place);
     }
 }
 

@@ -139,12 +139,45 @@ fn who_leaves_after_being_served_unawares_passes_it_on() {
     assert_eq!(unit.owner(), Some(C));
 }
 
+/// Waits on this thread; `None`: called away.
+fn waited(
+    unit: &Arc<Reservation>,
+    engine: &Arc<Engine>,
+    owner: Owner,
+    nanos_max: Option<u64>,
+    interrupt: Option<&Interrupt>,
+) -> Option<Turn> {
+    let waiting = unit.wait(engine, owner, nanos_max).unwrap();
+    let mut turn = Turn::NotYet;
+    let done = || {
+        turn = waiting.look();
+        turn != Turn::NotYet
+    };
+    engine.wait(&unit.waits(), interrupt, done).ok()?;
+    Some(turn)
+}
+
 #[test]
 fn an_owner_waits_for_what_it_has_no_time_at_all() {
-    let (unit, engine) = (many(), Engine::new(Time::Simulated));
+    let (unit, engine) = (Arc::new(many()), Engine::new(Time::Simulated));
     unit.allocate(A).unwrap();
-    assert_eq!(unit.wait(&engine, A, Some(0), None), Ok(()));
+    assert_eq!(waited(&unit, &engine, A, Some(0), None), Some(Turn::Served));
     assert_eq!(unit.owner(), Some(A));
+}
+
+#[test]
+fn who_was_served_keeps_it_and_who_never_looked_does_not() {
+    let (unit, engine) = (Arc::new(many()), Engine::new(Time::Simulated));
+    unit.allocate(A).unwrap();
+    let (b, c) = (unit.wait(&engine, B, None).unwrap(), unit.wait(&engine, C, Some(9)).unwrap());
+    assert_eq!((b.look(), c.look()), (Turn::NotYet, Turn::NotYet));
+    unit.deallocate(A).unwrap();
+    assert_eq!((c.look(), b.look()), (Turn::NotYet, Turn::Served));
+    drop(b);
+    assert_eq!(unit.owner(), Some(B));
+    unit.deallocate(B).unwrap();
+    drop(c);
+    assert_eq!((unit.owner(), unit.waiting(), engine.skip_to_next()), (None, 0, false));
 }
 
 #[test]
@@ -159,32 +192,32 @@ fn waiting_for_what_one_has_puts_nothing_at_stake() {
 
 #[test]
 fn a_wait_ends_at_its_time_and_leaves_the_line() {
-    let (unit, engine) = (many(), Engine::new(Time::Simulated));
+    let (unit, engine) = (Arc::new(many()), Engine::new(Time::Simulated));
     unit.allocate(A).unwrap();
     let second = 1_000_000_000;
-    assert_eq!(unit.wait(&engine, B, Some(second), None), Err(NotServed::TimedOut));
+    assert_eq!(waited(&unit, &engine, B, Some(second), None), Some(Turn::TimedOut));
     assert_eq!((engine.now(), unit.waiting()), (SimTime(second), 0));
 }
 
 #[test]
 fn a_wait_ends_when_its_caller_is_called_away() {
-    let (unit, engine) = (many(), Engine::new(Time::Simulated));
+    let (unit, engine) = (Arc::new(many()), Engine::new(Time::Simulated));
     unit.allocate(A).unwrap();
     let interrupt = Interrupt::default();
     interrupt.raise();
-    let ended = unit.wait(&engine, B, None, Some(&interrupt));
-    assert_eq!((ended, unit.waiting()), (Err(NotServed::Interrupted), 0));
+    let ended = waited(&unit, &engine, B, None, Some(&interrupt));
+    assert_eq!((ended, unit.waiting()), (None, 0));
 }
 
 #[test]
 fn the_line_has_an_end() {
-    let (unit, engine) = (many(), Engine::new(Time::Simulated));
+    let (unit, engine) = (Arc::new(many()), Engine::new(Time::Simulated));
     unit.allocate(A).unwrap();
     for _ in 0..WAITERS_MAX {
         unit.stand(B).unwrap();
     }
     assert_eq!(unit.stand(C), Err(Refusal::TooMany));
-    assert_eq!(unit.wait(&engine, C, None, None), Err(NotServed::TooMany));
+    assert_eq!(unit.wait(&engine, C, None).err(), Some(Refusal::TooMany));
 }
 
 #[test]
@@ -198,7 +231,7 @@ fn waiting_threads_get_it_one_by_one_in_order() {
         let (unit, order, inner) = (Arc::clone(&unit), Arc::clone(&order), Arc::clone(&engine));
         let waiting = unit.waiting();
         let thread = std::thread::spawn(move || {
-            unit.wait(&inner, Owner(number), None, None).unwrap();
+            assert_eq!(waited(&unit, &inner, Owner(number), None, None), Some(Turn::Served));
             order.lock().push(number);
             unit.deallocate(Owner(number)).unwrap();
         });

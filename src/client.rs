@@ -69,7 +69,7 @@ pub fn resolve(point: &Path, path: &Path) -> Result<String, String> {
 }
 
 /// `path` as the machine knows it: without the mount point, from wherever it is seen.
-fn inside(point: &Path, path: &Path) -> PathBuf {
+pub fn inside(point: &Path, path: &Path) -> PathBuf {
     let seen = path.parent().and_then(|parent| {
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         Some(parent.canonicalize().ok()?.join(path.file_name()?))

@@ -66,7 +66,9 @@ fn obey(
         }
         Command::Resolve { path } => print(client::resolve(&at()?, path)?),
         Command::Ctl { command } => print(client::ctl(&at()?, &command.join(" "))?),
-        Command::Devctl(args) => print(devctl::run(&at()?, args)?),
+        Command::Devctl(args) => {
+            devctl::run(&at()?, args, &mut std::io::stdout()).map(ExitCode::from)
+        }
         Command::Lpr(_)
         | Command::Lpq(_)
         | Command::Lprm(_)

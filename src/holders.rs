@@ -8,11 +8,11 @@
 //!    that of an allocation by another session.
 
 use crate::error::{Errno, Error, flags};
-use crate::file::{Answer, Caller, Later};
+use crate::file::{Answer, Blocked, Caller};
 use crate::sync::{Arc, Mutex};
+use devices::WaitQueue;
 use devices::engine::Engine;
-use devices::reserve::{Access, Handle, NotServed, Openings, Owner, Refusal, Reservation};
-use devices::{Interrupt, WaitQueue};
+use devices::reserve::{Access, Handle, Openings, Owner, Refusal, Reservation, Turn};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -84,19 +84,18 @@ impl Claim {
         Ok(Claim { holders, reservation, handle })
     }
 
-    /// Allocates the unit: see [`Holders::allocate`]. The call's rest, which waits.
+    /// Allocates the unit: see [`Holders::allocate`].
+    ///
+    /// # Errors
+    /// As there.
     pub fn allocate(
         &self,
         name: &str,
         caller: &Caller,
         wait: Wait,
         engine: &Arc<Engine>,
-    ) -> Later<()> {
-        let (holders, unit) = (Arc::clone(&self.holders), Arc::clone(&self.reservation));
-        let (name, caller, engine) = (name.to_owned(), *caller, Arc::clone(engine));
-        Box::new(move |interrupt| {
-            holders.allocate((&name, &unit), &caller, wait, (&engine, interrupt))
-        })
+    ) -> Result<Answer<()>, Error> {
+        self.holders.allocate((name, &self.reservation), caller, wait, engine)
     }
 
     /// Gives the unit back.
@@ -177,40 +176,49 @@ impl Holders {
         unit
     }
 
-    /// Allocates a unit to the caller's session; waits in its line for at most `nanos_max`, or for
-    /// ever.
+    /// Allocates a unit to the caller's session; blocked, the call stands in its line for as long
+    /// as it may wait.
     ///
     /// # Errors
-    /// `ETIMEDOUT`, `EINTR`; `EBUSY` where no wait was wanted; `EPERM` for a session without a
-    /// leader that can be seen.
+    /// `ETIMEDOUT`; `EBUSY` where no wait was wanted; `EPERM` for a session without a leader that
+    /// can be seen; `EAGAIN` where too many wait.
     pub fn allocate(
         self: &Arc<Self>,
         (name, unit): (&str, &Arc<Reservation>),
         caller: &Caller,
         wait: Wait,
-        (engine, interrupt): (&Engine, &Interrupt),
-    ) -> Result<(), Error> {
+        engine: &Arc<Engine>,
+    ) -> Result<Answer<()>, Error> {
         let (owner, began) = session(caller.pid).ok_or_else(|| {
             let words = "your session has no leader that could be seen from here";
             Error::new(Errno::EPERM, format!("{name}: {words}"))
         })?;
-        if let Err(why) = unit.allocate(owner) {
-            let nanos = match wait {
-                Wait::No => Some(RELEASE_NANOS),
-                Wait::Nanos(nanos) => Some(nanos),
-                Wait::Forever => None,
-            };
-            unit.wait(engine, owner, nanos, Some(interrupt)).map_err(|end| match end {
-                NotServed::TimedOut if wait == Wait::No => refused(name, why),
-                NotServed::TimedOut => {
-                    Error::new(Errno::ETIMEDOUT, format!("{name}: still held by another"))
-                }
-                NotServed::Interrupted => Error::plain(Errno::EINTR),
-                NotServed::TooMany => refused(name, Refusal::TooMany),
-            })?;
-        }
-        self.watch(owner, began);
-        Ok(())
+        let queue = unit.waits();
+        let seen = queue.generation();
+        let Err(why) = unit.allocate(owner) else {
+            self.watch(owner, began);
+            return Ok(Answer::Now(()));
+        };
+        let nanos = match wait {
+            Wait::No => Some(RELEASE_NANOS),
+            Wait::Nanos(nanos) => Some(nanos),
+            Wait::Forever => None,
+        };
+        let late = match wait {
+            Wait::No => refused(name, why),
+            _ => Error::new(Errno::ETIMEDOUT, format!("{name}: still held by another")),
+        };
+        let waiting = unit.wait(engine, owner, nanos).map_err(|why| refused(name, why))?;
+        let (all, mut late) = (Arc::clone(self), Some(late));
+        let retry = Box::new(move |_| match waiting.look() {
+            Turn::NotYet => None,
+            Turn::Served => {
+                all.watch(owner, began);
+                Some(Ok(()))
+            }
+            Turn::TimedOut => late.take().map(Err),
+        });
+        Ok(Answer::Blocked(Blocked { queue, seen, retry }))
     }
 
     /// Gives a unit back.
@@ -309,13 +317,21 @@ mod tests {
         if session(me.pid).is_none() {
             return; // run without a session of its own, nothing can be allocated
         }
-        let now = (&*engine, &Interrupt::default());
-        let busy = all.allocate(("st0", &unit), &me, Wait::No, now).unwrap_err();
-        assert_eq!(busy.errno, Errno::EBUSY);
-        let late = all.allocate(("st0", &unit), &me, Wait::Nanos(1), now).unwrap_err();
-        assert_eq!(late.errno, Errno::ETIMEDOUT);
+        let allocate = |wait| {
+            let Answer::Blocked(mut call) = all.allocate(("st0", &unit), &me, wait, &engine)?
+            else {
+                return Ok(());
+            };
+            assert!((call.retry)(crate::file::Turn::Rung).is_none() && engine.skip_to_next());
+            (call.retry)(crate::file::Turn::Rung).expect("its time is over")
+        };
+        assert_eq!(allocate(Wait::No).unwrap_err().errno, Errno::EBUSY);
+        assert_eq!(allocate(Wait::Nanos(1)).unwrap_err().errno, Errno::ETIMEDOUT);
+        let waits = all.allocate(("st0", &unit), &me, Wait::Forever, &engine).unwrap();
+        let Answer::Blocked(mut call) = waits else { panic!("nobody had it") };
         drop(claim);
-        all.allocate(("st0", &unit), &me, Wait::Nanos(1), now).unwrap();
+        assert!((call.retry)(crate::file::Turn::Last).unwrap().is_ok());
+        drop(call);
         let refused = Claim::new(&all, ("st0", &unit), &kernel, flags::O_RDONLY).err().unwrap();
         assert_eq!(refused.errno, Errno::EBUSY);
         assert_eq!(all.deallocate(("st0", &unit), &kernel).unwrap_err().errno, Errno::EPERM);

@@ -5,7 +5,7 @@
 //! byte order.
 
 use crate::error::{Errno, Error};
-use crate::file::{Answer, Call, IoctlAnswer, IoctlCall, Later};
+use crate::file::{Answer, Call, IoctlAnswer, IoctlCall};
 use crate::holders::{Claim, Wait};
 use crate::sync::Arc;
 use devices::engine::Engine;
@@ -87,22 +87,21 @@ pub fn obey(
 ) -> Option<Result<Answer<IoctlAnswer>, Error>> {
     Some(match ioctl.cmd {
         SPINDLE_SENSE => Ok(Answer::Now((0, last().bytes().to_vec()))),
-        SPINDLE_ALLOCATE => {
-            wanted(ioctl).map(|wait| then_done(claim.allocate(name, &call.caller, wait, engine)))
-        }
+        SPINDLE_ALLOCATE => wanted(ioctl)
+            .and_then(|wait| claim.allocate(name, &call.caller, wait, engine))
+            .and_then(done),
         SPINDLE_DEALLOCATE => claim.deallocate(name, &call.caller).map(|()| Answer::Now(DONE)),
-        SPINDLE_SHARE => shared(ioctl)
-            .and_then(|share| claim.share(name, share, engine))
-            .and_then(|answer| answer.map(|shared| shared.map(|()| DONE))),
+        SPINDLE_SHARE => {
+            shared(ioctl).and_then(|share| claim.share(name, share, engine)).and_then(done)
+        }
         _ => return None,
     })
 }
 
 const DONE: IoctlAnswer = (0, Vec::new());
 
-fn then_done(rest: Later<()>) -> Answer<IoctlAnswer> {
-    let rest: Later<IoctlAnswer> = Box::new(move |interrupt| rest(interrupt).map(|()| DONE));
-    Answer::Later(rest)
+fn done(answer: Answer<()>) -> Result<Answer<IoctlAnswer>, Error> {
+    answer.map(|done| done.map(|()| DONE))
 }
 
 fn number<const N: usize>(ioctl: &IoctlCall<'_>) -> Result<[u8; N], Error> {

@@ -112,7 +112,13 @@ fn media(k: &Arc<Kernel>) -> Vec<Verb> {
     vec![
         verb(k, ("load", "DEV FILE [ro]"), 2..=3, "puts a tape in", unit::load),
         verb(k, ("eject", "DEV"), 1..=1, "takes a tape out", unit::eject),
-        verb(k, ("allocate", "DEV [TIMEOUT]"), 1..=2, "reserves it for a session", unit::allocate),
+        verb(
+            k,
+            ("allocate", "DEV [TIMEOUT|forever]"),
+            1..=2,
+            "reserves it for a session",
+            unit::allocate,
+        ),
         verb(k, ("deallocate", "DEV"), 1..=1, "gives a reserved unit back", unit::deallocate),
     ]
 }

@@ -36,7 +36,7 @@ pub(super) fn of(name: &str) -> Option<Shape> {
     use Way::{In, None, Number, Out};
     Some(match name {
         "BLKRRPART" | "BLKFLSBUF" | "TIOCEXCL" | "TIOCNXCL" | "TIOCSBRK" | "TIOCCBRK"
-        | "TIOCVHANGUP" => shape(None, ""),
+        | "TIOCVHANGUP" | "SPINDLE_DEALLOCATE" | "LPRESET" => shape(None, ""),
         "BLKRASET" | "BLKFRASET" => shape(Number, "sectors:q"),
         "TCSBRK" => shape(Number, "drains:i"),
         "TCSBRKP" => shape(Number, "tenths:i"),
@@ -56,6 +56,18 @@ pub(super) fn of(name: &str) -> Option<Shape> {
         "BLKBSZGET" => shape(Out, "bytes:I _:4"),
         "BLKBSZSET" => shape(In, "bytes:I _:4"),
         "BLKGETSIZE64" => shape(Out, "bytes:Q"),
+        "SG_EMULATED_HOST" => shape(Out, "flag:i"),
+        "SG_GET_RESERVED_SIZE" => shape(Out, "bytes:i"),
+        "SG_GET_VERSION_NUM" => shape(Out, "version:i"),
+        "SCSI_IOCTL_GET_IDLUN" => shape(Out, "target:B unit:B channel:B host:B number:i"),
+        "SCSI_IOCTL_GET_BUS_NUMBER" => shape(Out, "host:i"),
+        "SPINDLE_SENSE" => {
+            shape(Out, "key:B code:B qualifier:B flags:B errno:i sector:Q byte:H bit:B _:5")
+        }
+        "SPINDLE_ALLOCATE" => shape(In, "milliseconds:Q"),
+        "SPINDLE_SHARE" => shape(In, "access:I"),
+        "LPGETIRQ" => shape(Out, "line:i"),
+        "LPGETSTATUS" => shape(Out, "status:i"),
         "HDIO_GETGEO" => shape(Out, "heads:B sectors:B cylinders:H _:4 start:Q"),
         "MTIOCTOP" => shape(In, "operation:h _:2 count:i"),
         "MTIOCGET" => shape(Out, "type:q residue:q density:q status:q errors:q file:i block:i"),
@@ -275,8 +287,10 @@ mod tests {
 
     #[test]
     fn every_shape_is_well_formed_and_as_long_as_its_number_says() {
-        let known = crate::ioctl::DISK_COMMANDS.iter().chain(crate::tty::COMMANDS);
-        for (number, name) in known {
+        let disks = crate::ioctl::DISK_COMMANDS.iter().chain(crate::scsi::COMMANDS);
+        let known = disks.chain(crate::tty::COMMANDS).chain(crate::own::COMMANDS);
+        // Its structure is one of addresses: `cdb` fills it.
+        for (number, name) in known.filter(|(_, name)| *name != "SG_IO") {
             let shape = of(name).unwrap_or_else(|| panic!("{name} has no shape"));
             let words = shape.fields.split_whitespace().count();
             assert_eq!(shape.fields().count(), words, "{name}");

@@ -243,9 +243,9 @@ pub(super) fn allocate(
             refuse("allocate", &words)
         })?),
     };
-    let (holders, engine) = (Arc::clone(kernel.special.holders()), &kernel.machine.engine);
-    let (engine, who) = (Arc::clone(engine), *who);
-    later(move |interrupt| holders.allocate((&name, &unit), &who, wait, (&engine, interrupt)))
+    let (holders, engine) = (kernel.special.holders(), &kernel.machine.engine);
+    let answer = holders.allocate((&name, &unit), who, wait, engine)?;
+    answer.map(|allocated| allocated.map(|()| DONE.to_owned()))
 }
 
 /// `deallocate DEV`.
