@@ -277,6 +277,10 @@ pub trait BlockDevice: Send + Sync {
         Counters::default()
     }
 
+    /// Counts what goes wrong from zero again: with reads or with writes, as `op` is one; with
+    /// both where it is `None`.
+    fn forget_mishaps(&self, _op: Option<Op>) {}
+
     /// Its latencies since power-on.
     fn latencies(&self) -> Latencies {
         Latencies::default()

@@ -1,6 +1,6 @@
 //! The books of one disk: its counters in Linux's sense, and its latencies.
 
-use crate::contract::{Counters, Direction, Histogram, Latencies, Op, Request, SimTime};
+use crate::contract::{Counters, Direction, Histogram, Latencies, Mishaps, Op, Request, SimTime};
 
 /// See the head of this file.
 #[derive(Default)]
@@ -46,14 +46,28 @@ impl Accounts {
 
     /// A request that had been tried `tries` times in vain is over.
     pub(super) fn settled(&mut self, op: Op, tries: u32, is_good: bool) {
-        let mishaps = match op {
-            Op::Read => &mut self.counters.read_mishaps,
-            Op::Write | Op::Zero => &mut self.counters.write_mishaps,
-            Op::Discard | Op::Flush => return,
-        };
+        let Some(mishaps) = self.mishaps(op) else { return };
         mishaps.retries += u64::from(tries);
         mishaps.recovered += u64::from(is_good && tries > 0);
         mishaps.failed += u64::from(!is_good);
+    }
+
+    /// What went wrong in a direction; discards and flushes are not counted.
+    fn mishaps(&mut self, op: Op) -> Option<&mut Mishaps> {
+        match op {
+            Op::Read => Some(&mut self.counters.read_mishaps),
+            Op::Write | Op::Zero => Some(&mut self.counters.write_mishaps),
+            Op::Discard | Op::Flush => None,
+        }
+    }
+
+    /// Counts from zero again what goes wrong in the direction of `op`, or in both.
+    pub(super) fn forget_mishaps(&mut self, op: Option<Op>) {
+        for op in op.map_or(vec![Op::Read, Op::Write], |op| vec![op]) {
+            if let Some(mishaps) = self.mishaps(op) {
+                *mishaps = Mishaps::default();
+            }
+        }
     }
 
     /// `sectors` were transferred.
@@ -119,7 +133,7 @@ impl Accounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{Mishaps, Origin, Sector};
+    use crate::contract::{Origin, Sector};
 
     #[test]
     fn busy_and_weighted_time_are_summed_over_what_is_in_flight() {

@@ -150,6 +150,10 @@ impl BlockDevice for DiskQueue {
         self.service.lock().accounts.counters(self.engine.now())
     }
 
+    fn forget_mishaps(&self, op: Option<Op>) {
+        self.service.lock().accounts.forget_mishaps(op);
+    }
+
     fn latencies(&self) -> Latencies {
         self.service.lock().accounts.latencies()
     }
