@@ -9,6 +9,8 @@ pub const CHECKS: &[Check] = &[
     check("er_04_sense_names_what_was_wrong", &["python3"], senses),
     check("er_04_error_counters_are_those_of_the_driver", &["python3", "sg_logs"], counters),
     check("data_in_pieces_and_short_answers", &["python3"], pieces),
+    check("er_04_mode_select_changes_what_it_says", &["sdparm", "sg_wr_mode", "python3"], modes),
+    check("a_command_that_takes_too_long_is_ended", &["sg_turs", "python3"], late),
     check("a_program_of_32_bits_is_served", &["python3"], narrow),
 ];
 
@@ -22,7 +24,7 @@ def fails(name, call, *args):
     else: raise AssertionError(name)
 def address(thing): return ctypes.addressof(thing)
 def memory(data): return ctypes.create_string_buffer(data, max(len(data), 1))
-def sg(fd, cdb, want=0, pieces=None, interface='S'):
+def sg(fd, cdb, want=0, pieces=None, interface='S', millis=60000):
     out = isinstance(want, bytes)
     size = len(want) if out else want
     data, cdb, sense = memory(want if out else bytes(size)), memory(bytes(cdb)), memory(bytes(64))
@@ -33,11 +35,12 @@ def sg(fd, cdb, want=0, pieces=None, interface='S'):
         list = memory(list)
         at, count = address(list), len(pieces)
     hdr = bytearray(struct.pack('=iiBBHIQQQIIi4xQ24x', ord(interface), -2 if out else -3 if size
-        else -1, len(cdb), 64, count, size, at, address(cdb), address(sense), 60000, 0, 0, 0))
+        else -1, len(cdb), 64, count, size, at, address(cdb), address(sense), millis, 0, 0, 0))
     fcntl.ioctl(fd, 0x2285, hdr, True)
     answer = struct.unpack_from('=BBBBHHiII', hdr, 64)
     status, masked, _, sense_len, host, driver, left, _, info = answer
-    assert host == 0 and masked == status >> 1 and info == (status != 0), hdr[64:]
+    if host: return 'host %d' % host, driver, status, left
+    assert masked == status >> 1 and info == (status != 0), hdr[64:]
     return status, sense.raw[:sense_len], b'' if out else data.raw[:size - left], left
 def key(sense): return '%x/%02x/%02x' % (sense[2], sense[12], sense[13])
 def last(fd): return fcntl.ioctl(fd, 0x8018b501, bytes(24))
@@ -178,6 +181,76 @@ d = os.open(m + '/dev/sd0', os.O_RDONLY)
 assert sg(d, [0x4d, 0, 0x43, 0, 0, 0, 6, 0, 64, 0], 64)[2][8:16] == struct.pack('>Q', 3)
 ",
     );
+}
+
+fn modes() {
+    let h = House::new();
+    h.sh("d=$M/dev/sd0; is() { ctl get sd0.$1 | grep -qw $2; }
+          on_medium() { dd if=$M/dev/rsd0 bs=512 skip=8 count=1 status=none | head -c 4; }
+          told() { sdparm -l --get $1 $d || [ $? = 5 ]; } # nothing is saved
+          printf held | dd of=$d bs=4 seek=1024 conv=notrunc status=none
+          told WCE | grep -q 'WCE .*1 .*cha: y, def:  1'
+          on_medium | cmp -n 4 - /dev/zero; sdparm --clear WCE $d >$T/x; is sync on
+          [ $(on_medium) = held ]
+          printf more | dd of=$d bs=4 seek=1024 conv=notrunc status=none
+          [ $(on_medium) = more ]
+          told WCE | grep -q 'WCE .*0 .*def:  1'
+          sdparm --set WCE $d >$T/x; is sync off
+          sdparm --set DRA $d >$T/x; [ $(blockdev --getra $d) = 0 ]
+          sdparm --clear DRA $d >$T/x; [ $(blockdev --getra $d) = 2048 ]
+          sdparm --set RRC=2 $d >$T/x; is retries 2
+          for no in RCD SWP AWRE=0 WRC=9; do ! sdparm --set $no $d >$T/x 2>&1; done
+          ! sdparm --save --set RRC=9 $d >$T/x 2>&1; is retries 2
+          sg_modes -p 1 $d | grep -q '01 0a c0 02 00 00 00 00  02'
+          sg_modes -p 1 -c 2 $d | grep -q '01 0a c0 05'
+          sg_modes -p 1 -c 1 $d | grep -q '01 0a 00 ff 00 00 00 00  00'
+          sg_wr_mode -p 8 -c 08,12,00,0,0,0,0,0,0,0,0,0,20,0,0,0,0,0,0,0 $d
+          is sync on; [ $(blockdev --getra $d) = 0 ]");
+    h.ctl("set sd0.retries 0");
+    h.ctl("fault add shy on sd0 op=read block=300 do transient 2");
+    python(
+        &h,
+        r"
+d = os.open(m + '/dev/sd0', os.O_RDWR)
+assert sg(d, read10(300, 1), 512)[0] == 2, 'no further try'
+page = sg(d, [0x1a, 8, 1, 0, 64, 0], 64)[2]
+assert sg(d, [0x15, 0x10, 0, 0, 16, 0], bytes(4) + bytes([1, 10, 0xc0, 4]) + page[8:])[0] == 0
+assert sg(d, read10(300, 1), 512)[0] == 0, 'tried again'
+status, sense, _, _ = sg(d, [0x15, 0x10, 0, 0, 16, 0], bytes(4) + bytes([1, 10, 0xd0]) + bytes(9))
+assert status == 2 and key(sense) == '5/26/00' and sense[15:18] == b'\x8c\x00\x06', sense
+assert last(d)[:4] == b'\x05\x26\x00\x09' and last(d)[16:19] == b'\x06\x00\x04'
+reader = os.open(m + '/dev/sd0', os.O_RDONLY)
+fails('EPERM', sg, reader, [0x15, 0x10, 0, 0, 4, 0], bytes(4))
+",
+    );
+}
+
+fn late() {
+    let h = House::new();
+    python(
+        &h,
+        r"
+import time
+d = os.open(m + '/dev/sd0', os.O_RDWR)
+def ctl(words): open(m + '/ctl', 'w').write(words)
+def timed_out(cdb, want):
+    begun = time.time()
+    assert sg(d, cdb, want, millis=300) == ('host 3', 0, 0, len(want) if want != 512 else 512)
+    assert 0.25 < time.time() - begun < 2, time.time() - begun
+for hold, go_on in [('pause sd0', 'resume sd0'), ('freeze sd0', 'thaw sd0')]:
+    ctl(hold)
+    timed_out(read10(7, 1), 512)
+    timed_out(write10(9, 1), b'w' * 512)
+    ctl(go_on)
+    assert sg(d, read10(7, 1), 512, millis=3000)[0] == 0
+    assert last(d) == bytes(24)
+assert os.pread(d, 1, 9 * 512) == b'w', 'what was in the queue was done'
+ctl('fault add dead on sd0 op=read block=50 do hang')
+timed_out(read10(50, 1), 512)
+",
+    );
+    h.ctl("reset sd0");
+    h.sh("sg_turs $M/dev/sd0");
 }
 
 fn pieces() {
