@@ -154,8 +154,8 @@ impl Facts {
         let body = match (page, subpage) {
             (0x00, 0) => vec![0x00, 0x02, 0x03],
             (0x00, ALL_SUBPAGES) => vec![0, 0, 0, ALL_SUBPAGES, 2, 0, 3, 0],
-            (0x02, 0) => errors(c.write_mishaps, c.write.sectors, from),
-            (0x03, 0) => errors(c.read_mishaps, c.read.sectors, from),
+            (0x02, 0) => errors(c.write_mishaps, from),
+            (0x03, 0) => errors(c.read_mishaps, from),
             (0x00 | 0x02 | 0x03, _) => return Err(Check::field(3)),
             _ => return Err(Check::field_bit(2, 5)),
         };
@@ -184,8 +184,8 @@ pub fn reset(page: u8) -> Result<Option<Op>, Check> {
 }
 
 /// An error counter page: further tries, what they saved, bytes, what was lost.
-fn errors(mishaps: Mishaps, sectors: u64, from: u16) -> Vec<u8> {
-    let bytes = sectors.saturating_mul(512);
+fn errors(mishaps: Mishaps, from: u16) -> Vec<u8> {
+    let bytes = mishaps.sectors.saturating_mul(512);
     let all = [(2_u16, mishaps.retries), (3, mishaps.recovered), (5, bytes), (6, mishaps.failed)];
     let mut body = Vec::new();
     for (code, value) in all.into_iter().filter(|(code, _)| *code >= from) {
@@ -201,9 +201,8 @@ pub(super) mod tests {
     use super::*;
 
     pub fn facts() -> Facts {
-        let mishaps = Mishaps { retries: 7, recovered: 2, failed: 1 };
-        let mut counters = Counters { read_mishaps: mishaps, ..Counters::default() };
-        counters.read.sectors = 100;
+        let mishaps = Mishaps { retries: 7, recovered: 2, failed: 1, sectors: 100 };
+        let counters = Counters { read_mishaps: mishaps, ..Counters::default() };
         Facts {
             name: "sd0".into(),
             block: 512,
