@@ -8,6 +8,8 @@ pub const CHECKS: &[Check] = &[
     check("commands_are_coherent_with_the_cache", &["python3"], coherent),
     check("er_04_sense_names_what_was_wrong", &["python3"], senses),
     check("er_04_error_counters_are_those_of_the_driver", &["python3", "sg_logs"], counters),
+    check("er_04_error_counters_survive_a_remount", &["python3", "sg_logs"], kept_counters),
+    check("er_04_three_faults_give_three_senses_and_one_errno", &["python3"], triples),
     check("data_in_pieces_and_short_answers", &["python3"], pieces),
     check("er_04_mode_select_changes_what_it_says", &["sdparm", "sg_wr_mode", "python3"], modes),
     check("a_command_that_takes_too_long_is_ended", &["sg_turs", "python3"], late),
@@ -179,6 +181,76 @@ fn counters() {
         r"
 d = os.open(m + '/dev/sd0', os.O_RDONLY)
 assert sg(d, [0x4d, 0, 0x43, 0, 0, 0, 6, 0, 64, 0], 64)[2][8:16] == struct.pack('>Q', 3)
+",
+    );
+}
+
+/// Also after a remount, and after a death without one.
+fn kept_counters() {
+    let h = House::new();
+    h.sh("sg_logs -p 3 $M/dev/sd0 | grep -q 'uncorrected errors = 0'
+          [ ! -e $S/sd0.img.counters ]");
+    let bad = "fault add bad on sd0 op=read block=100 do error EIO";
+    let read = "! dd if=$M/dev/rsd0 of=/dev/null skip=100 count=1 2>/dev/null";
+    let is = |h: &House, count: u32| {
+        h.sh(&format!("sg_logs -p 3 $M/dev/sd0 | grep -q 'uncorrected errors = {count}'"));
+    };
+    h.ctl(bad);
+    h.sh(&format!("for i in $(seq 7); do {read}; done"));
+    is(&h, 7);
+    let bytes = || -> u64 {
+        let told = h.sh("sg_logs -p 3 $M/dev/sd0 | sed -n 's/.*bytes processed = //p'");
+        told.parse().expect("a number of bytes")
+    };
+    let before = bytes();
+    h.umount();
+    h.mount();
+    is(&h, 7);
+    assert!(bytes() > before, "counted on, with the reading of the table");
+    h.ctl(bad);
+    h.sh(read);
+    h.kill();
+    h.mount();
+    is(&h, 8);
+    h.ctl("fault add shy on sd0 op=write block=300 do transient 2");
+    h.sh("dd if=/dev/zero of=$M/dev/rsd0 seek=300 count=1 status=none
+          sg_logs -p 2 $M/dev/sd0 >$T/log; grep -q 'rewrites .* = 2' $T/log
+          grep -q 'errors corrected = 1' $T/log");
+    let reset = "d = os.open(m + '/dev/sd0', os.O_RDWR)
+reader = os.open(m + '/dev/sd0', os.O_RDONLY)
+fails('EPERM', sg, reader, [0x4c, 2, 0xc3, 0, 0, 0, 0, 0, 0, 0])
+assert key(sg(d, [0x4c, 2, 0xcd, 0, 0, 0, 0, 0, 0, 0])[1]) == '5/24/00'
+assert sg(d, [0x4c, 2, 0xc3, 0, 0, 0, 0, 0, 0, 0])[0] == 0";
+    python(&h, reset);
+    is(&h, 0);
+    h.umount();
+    h.mount();
+    is(&h, 0);
+    h.sh("sg_logs -p 2 $M/dev/sd0 | grep -q 'errors corrected = 1'; sg_logs --reset $M/dev/sd0
+          sg_logs -p 2 $M/dev/sd0 | grep -q 'errors corrected = 0'");
+}
+
+/// Three that differ in all but their errno.
+fn triples() {
+    let h = House::new();
+    h.ctl("fault add one on sd0 op=read block=100 do error EIO sense=3/11/04");
+    h.ctl("fault add two on sd0 op=read block=200 do error EIO sense=3/10/00");
+    h.ctl("fault add three on sd0 op=write block=300 do error EIO sense=3/0c/02");
+    python(
+        &h,
+        r"
+r = os.open(m + '/dev/rsd0', os.O_RDWR)
+seen = set()
+for block, call in [(100, lambda at: os.pread(r, 512, at)), (200, lambda at: os.pread(r, 512, at)),
+        (300, lambda at: os.pwrite(r, bytes(512), at))]:
+    fails('EIO', call, block * 512)
+    told = last(r)
+    assert struct.unpack('=iQ', told[4:16]) == (errno.EIO, block), told
+    seen.add(told[:3])
+    assert sg(r, [3, 0, 0, 0, 18, 0], 18)[2][2:14:10] == told[:2], 'REQUEST SENSE, the same'
+    assert last(r) == told, 'asking clears nothing'
+    assert len(os.pread(r, 512, 0)) == 512 and last(r) == bytes(24), 'a good command does'
+assert seen == {b'\x03\x11\x04', b'\x03\x10\x00', b'\x03\x0c\x02'}, seen
 ",
     );
 }
