@@ -1,7 +1,7 @@
 //! A serial port over its chip: the two rings, the control registers, and who serves the FIFOs.
 //!
-//! That is the interrupt, or, where the port is polled, a look every so often: the interrupt line is
-//! then cut off from the bus (OUT2), and what the FIFO cannot hold until the next look is lost.
+//! That is the interrupt, or, where the port is polled, a look every so often: the interrupt line
+//! is then cut off from the bus (OUT2), and what the FIFO cannot hold until the next look is lost.
 //! Nobody looks while the port is closed and has nothing to send.
 
 use crate::bus::{IrqLine, PortIo};
