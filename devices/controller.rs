@@ -210,7 +210,8 @@ pub(crate) fn attached(
     address: String,
 ) -> Attached {
     let trace = Some(Arc::clone(&machine.trace));
-    let mut options = QueueOptions { trace, ..QueueOptions::default() };
+    let image = machine.image(unit);
+    let mut options = QueueOptions { image, trace, ..QueueOptions::default() };
     if let Some(scheduler) = unit.text("scheduler") {
         options.scheduler = scheduler.into();
     }

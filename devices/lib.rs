@@ -41,6 +41,7 @@ pub mod mem;
 pub mod queue;
 pub mod ram;
 pub mod reserve;
+pub mod ring;
 pub mod sd;
 pub mod serial_manual;
 pub mod st;

@@ -1,6 +1,7 @@
 //! The machine that drivers are attached to: clock and engine, buses, where media are kept.
 
 use crate::bus::{Cables, DmaBus, IrqBus, PortBus};
+use crate::contract::UnitConfig;
 use crate::engine::Engine;
 use crate::fault::Faults;
 use crate::sync::Arc;
@@ -38,5 +39,16 @@ impl Machine {
         let (dma, cables, faults) = (Arc::default(), Arc::default(), Arc::default());
         let trace = Trace::new(Arc::clone(&engine));
         Machine { engine, state_dir, seed, ports, irqs, dma, cables, faults, trace }
+    }
+
+    /// Where the image of a disk is; `None`: its medium is memory.
+    #[must_use]
+    pub fn image(&self, unit: &UnitConfig) -> Option<PathBuf> {
+        let image = unit.text("image").filter(|text| !text.is_empty());
+        match (&self.state_dir, image) {
+            (Some(dir), Some(image)) => Some(dir.join(image)),
+            (Some(dir), None) => Some(dir.join(format!("{}.img", unit.name))),
+            (None, image) => image.map(PathBuf::from),
+        }
     }
 }

@@ -87,6 +87,10 @@ pub const MCR_OUT2: u8 = 0x08;
 /// The chip hears itself.
 pub const MCR_LOOP: u8 = 0x10;
 
+/// The line goes one way at a time: what arrives while characters leave is not heard. Of this chip
+/// only; a plain 16550A has a zero here.
+pub const MCR_HALF: u8 = 0x40;
+
 /// A character is there.
 pub const LSR_READY: u8 = 0x01;
 /// Characters were lost.

@@ -8,7 +8,11 @@ pub const CHECKS: &[Check] = &[
     check("commands_are_coherent_with_the_cache", &["python3"], coherent),
     check("er_04_sense_names_what_was_wrong", &["python3"], senses),
     check("er_04_error_counters_are_those_of_the_driver", &["python3", "sg_logs"], counters),
+    check("er_04_error_counters_survive_a_remount", &["python3", "sg_logs"], kept_counters),
+    check("er_04_three_faults_give_three_senses_and_one_errno", &["python3"], triples),
     check("data_in_pieces_and_short_answers", &["python3"], pieces),
+    check("er_04_mode_select_changes_what_it_says", &["sdparm", "sg_wr_mode", "python3"], modes),
+    check("a_command_that_takes_too_long_is_ended", &["sg_turs", "python3"], late),
     check("a_program_of_32_bits_is_served", &["python3"], narrow),
 ];
 
@@ -22,7 +26,7 @@ def fails(name, call, *args):
     else: raise AssertionError(name)
 def address(thing): return ctypes.addressof(thing)
 def memory(data): return ctypes.create_string_buffer(data, max(len(data), 1))
-def sg(fd, cdb, want=0, pieces=None, interface='S'):
+def sg(fd, cdb, want=0, pieces=None, interface='S', millis=60000):
     out = isinstance(want, bytes)
     size = len(want) if out else want
     data, cdb, sense = memory(want if out else bytes(size)), memory(bytes(cdb)), memory(bytes(64))
@@ -33,11 +37,12 @@ def sg(fd, cdb, want=0, pieces=None, interface='S'):
         list = memory(list)
         at, count = address(list), len(pieces)
     hdr = bytearray(struct.pack('=iiBBHIQQQIIi4xQ24x', ord(interface), -2 if out else -3 if size
-        else -1, len(cdb), 64, count, size, at, address(cdb), address(sense), 60000, 0, 0, 0))
+        else -1, len(cdb), 64, count, size, at, address(cdb), address(sense), millis, 0, 0, 0))
     fcntl.ioctl(fd, 0x2285, hdr, True)
     answer = struct.unpack_from('=BBBBHHiII', hdr, 64)
     status, masked, _, sense_len, host, driver, left, _, info = answer
-    assert host == 0 and masked == status >> 1 and info == (status != 0), hdr[64:]
+    if host: return 'host %d' % host, driver, status, left
+    assert masked == status >> 1 and info == (status != 0), hdr[64:]
     return status, sense.raw[:sense_len], b'' if out else data.raw[:size - left], left
 def key(sense): return '%x/%02x/%02x' % (sense[2], sense[12], sense[13])
 def last(fd): return fcntl.ioctl(fd, 0x8018b501, bytes(24))
@@ -178,6 +183,146 @@ d = os.open(m + '/dev/sd0', os.O_RDONLY)
 assert sg(d, [0x4d, 0, 0x43, 0, 0, 0, 6, 0, 64, 0], 64)[2][8:16] == struct.pack('>Q', 3)
 ",
     );
+}
+
+/// Also after a remount, and after a death without one.
+fn kept_counters() {
+    let h = House::new();
+    h.sh("sg_logs -p 3 $M/dev/sd0 | grep -q 'uncorrected errors = 0'
+          [ ! -e $S/sd0.img.counters ]");
+    let bad = "fault add bad on sd0 op=read block=100 do error EIO";
+    let read = "! dd if=$M/dev/rsd0 of=/dev/null skip=100 count=1 2>/dev/null";
+    let is = |h: &House, count: u32| {
+        h.sh(&format!("sg_logs -p 3 $M/dev/sd0 | grep -q 'uncorrected errors = {count}'"));
+    };
+    h.ctl(bad);
+    h.sh(&format!("for i in $(seq 7); do {read}; done"));
+    is(&h, 7);
+    let bytes = || -> u64 {
+        let told = h.sh("sg_logs -p 3 $M/dev/sd0 | sed -n 's/.*bytes processed = //p'");
+        told.parse().expect("a number of bytes")
+    };
+    let before = bytes();
+    h.umount();
+    h.mount();
+    is(&h, 7);
+    assert!(bytes() > before, "counted on, with the reading of the table");
+    h.ctl(bad);
+    h.sh(read);
+    h.kill();
+    h.mount();
+    is(&h, 8);
+    h.ctl("fault add shy on sd0 op=write block=300 do transient 2");
+    h.sh("dd if=/dev/zero of=$M/dev/rsd0 seek=300 count=1 status=none
+          sg_logs -p 2 $M/dev/sd0 >$T/log; grep -q 'rewrites .* = 2' $T/log
+          grep -q 'errors corrected = 1' $T/log");
+    let reset = "d = os.open(m + '/dev/sd0', os.O_RDWR)
+reader = os.open(m + '/dev/sd0', os.O_RDONLY)
+fails('EPERM', sg, reader, [0x4c, 2, 0xc3, 0, 0, 0, 0, 0, 0, 0])
+assert key(sg(d, [0x4c, 2, 0xcd, 0, 0, 0, 0, 0, 0, 0])[1]) == '5/24/00'
+assert sg(d, [0x4c, 2, 0xc3, 0, 0, 0, 0, 0, 0, 0])[0] == 0";
+    python(&h, reset);
+    is(&h, 0);
+    h.umount();
+    h.mount();
+    is(&h, 0);
+    h.sh("sg_logs -p 2 $M/dev/sd0 | grep -q 'errors corrected = 1'; sg_logs --reset $M/dev/sd0
+          sg_logs -p 2 $M/dev/sd0 | grep -q 'errors corrected = 0'");
+}
+
+/// Three that differ in all but their errno.
+fn triples() {
+    let h = House::new();
+    h.ctl("fault add one on sd0 op=read block=100 do error EIO sense=3/11/04");
+    h.ctl("fault add two on sd0 op=read block=200 do error EIO sense=3/10/00");
+    h.ctl("fault add three on sd0 op=write block=300 do error EIO sense=3/0c/02");
+    python(
+        &h,
+        r"
+r = os.open(m + '/dev/rsd0', os.O_RDWR)
+seen = set()
+for block, call in [(100, lambda at: os.pread(r, 512, at)), (200, lambda at: os.pread(r, 512, at)),
+        (300, lambda at: os.pwrite(r, bytes(512), at))]:
+    fails('EIO', call, block * 512)
+    told = last(r)
+    assert struct.unpack('=iQ', told[4:16]) == (errno.EIO, block), told
+    seen.add(told[:3])
+    assert sg(r, [3, 0, 0, 0, 18, 0], 18)[2][2:14:10] == told[:2], 'REQUEST SENSE, the same'
+    assert last(r) == told, 'asking clears nothing'
+    assert len(os.pread(r, 512, 0)) == 512 and last(r) == bytes(24), 'a good command does'
+assert seen == {b'\x03\x11\x04', b'\x03\x10\x00', b'\x03\x0c\x02'}, seen
+",
+    );
+}
+
+fn modes() {
+    let h = House::new();
+    h.sh("d=$M/dev/sd0; is() { ctl get sd0.$1 | grep -qw $2; }
+          on_medium() { dd if=$M/dev/rsd0 bs=512 skip=8 count=1 status=none | head -c 4; }
+          told() { sdparm -l --get $1 $d || [ $? = 5 ]; } # nothing is saved
+          printf held | dd of=$d bs=4 seek=1024 conv=notrunc status=none
+          told WCE | grep -q 'WCE .*1 .*cha: y, def:  1'
+          on_medium | cmp -n 4 - /dev/zero; sdparm --clear WCE $d >$T/x; is sync on
+          [ $(on_medium) = held ]
+          printf more | dd of=$d bs=4 seek=1024 conv=notrunc status=none
+          [ $(on_medium) = more ]
+          told WCE | grep -q 'WCE .*0 .*def:  1'
+          sdparm --set WCE $d >$T/x; is sync off
+          sdparm --set DRA $d >$T/x; [ $(blockdev --getra $d) = 0 ]
+          sdparm --clear DRA $d >$T/x; [ $(blockdev --getra $d) = 2048 ]
+          sdparm --set RRC=2 $d >$T/x; is retries 2
+          for no in RCD SWP AWRE=0 WRC=9; do ! sdparm --set $no $d >$T/x 2>&1; done
+          ! sdparm --save --set RRC=9 $d >$T/x 2>&1; is retries 2
+          sg_modes -p 1 $d | grep -q '01 0a c0 02 00 00 00 00  02'
+          sg_modes -p 1 -c 2 $d | grep -q '01 0a c0 05'
+          sg_modes -p 1 -c 1 $d | grep -q '01 0a 00 ff 00 00 00 00  00'
+          sg_wr_mode -p 8 -c 08,12,00,0,0,0,0,0,0,0,0,0,20,0,0,0,0,0,0,0 $d
+          is sync on; [ $(blockdev --getra $d) = 0 ]");
+    h.ctl("set sd0.retries 0");
+    h.ctl("fault add shy on sd0 op=read block=300 do transient 2");
+    python(
+        &h,
+        r"
+d = os.open(m + '/dev/sd0', os.O_RDWR)
+assert sg(d, read10(300, 1), 512)[0] == 2, 'no further try'
+page = sg(d, [0x1a, 8, 1, 0, 64, 0], 64)[2]
+assert sg(d, [0x15, 0x10, 0, 0, 16, 0], bytes(4) + bytes([1, 10, 0xc0, 4]) + page[8:])[0] == 0
+assert sg(d, read10(300, 1), 512)[0] == 0, 'tried again'
+status, sense, _, _ = sg(d, [0x15, 0x10, 0, 0, 16, 0], bytes(4) + bytes([1, 10, 0xd0]) + bytes(9))
+assert status == 2 and key(sense) == '5/26/00' and sense[15:18] == b'\x8c\x00\x06', sense
+assert last(d)[:4] == b'\x05\x26\x00\x09' and last(d)[16:19] == b'\x06\x00\x04'
+reader = os.open(m + '/dev/sd0', os.O_RDONLY)
+fails('EPERM', sg, reader, [0x15, 0x10, 0, 0, 4, 0], bytes(4))
+",
+    );
+}
+
+fn late() {
+    let h = House::new();
+    python(
+        &h,
+        r"
+import time
+d = os.open(m + '/dev/sd0', os.O_RDWR)
+def ctl(words): open(m + '/ctl', 'w').write(words)
+def timed_out(cdb, want):
+    begun = time.time()
+    assert sg(d, cdb, want, millis=300) == ('host 3', 0, 0, len(want) if want != 512 else 512)
+    assert 0.25 < time.time() - begun < 2, time.time() - begun
+for hold, go_on in [('pause sd0', 'resume sd0'), ('freeze sd0', 'thaw sd0')]:
+    ctl(hold)
+    timed_out(read10(7, 1), 512)
+    timed_out(write10(9, 1), b'w' * 512)
+    ctl(go_on)
+    assert sg(d, read10(7, 1), 512, millis=3000)[0] == 0
+    assert last(d) == bytes(24)
+assert os.pread(d, 1, 9 * 512) == b'w', 'what was in the queue was done'
+ctl('fault add dead on sd0 op=read block=50 do hang')
+timed_out(read10(50, 1), 512)
+",
+    );
+    h.ctl("reset sd0");
+    h.sh("sg_turs $M/dev/sd0");
 }
 
 fn pieces() {

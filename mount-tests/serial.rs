@@ -11,6 +11,9 @@ pub const CHECKS: &[Check] = &[
     check("device_commands_of_a_terminal", &["python3"], commands),
     check("hw_09_a_held_fifo_keeps_sixteen", &["stty"], held_fifo),
     check("hw_06_parity_noise_and_pace", &["stty", "python3"], control_register),
+    check("hw_06_a_line_is_set_while_it_works", &["stty"], run_time),
+    check("hw_09_who_looks_too_rarely_loses_characters", &["stty"], polled),
+    check("bu_05_rings_go_round", &["stty"], rings),
     check("hw_06_half_duplex_is_deaf_while_it_sends", &["stty"], half_duplex),
     check("a_megabyte_at_115200_in_virtual_time", &["stty"], megabyte),
     check("handshake_and_xoff_hold_a_fast_sender", &["python3"], flow_control),
@@ -236,6 +239,48 @@ fn half_duplex() {
             if collided > 0 { "d" } else { "abcd" },
         ));
     }
+}
+
+/// A line's duplex, its completion and its rings, all while it works.
+fn run_time() {
+    let h = House::new();
+    h.sh("dev() { spindle --at $M devctl ttyS0 serial $*; }
+          [ $(dev 9600,7,even,half) = 9600,7,even,1,half ]; [ $(dev) = 9600,7,even,1,half ]
+          grep -q 'ttyS0 .*9600 7E1.* duplex=half' $M/proc/serial
+          grep -q 'ttyS0 registers .* lcr=0x1a mcr=0x4' $M/proc/serial
+          [ $(dev 9600,8,none,full) = 9600,8,none,1 ]; ctl get ttyS0.duplex | grep -q full
+          ! dev 9600,8,none,neither 2>/dev/null; ! ctl set ttyS0.duplex neither 2>/dev/null
+          for t in 0 1; do stty -F $M/dev/ttyS$t raw -echo 9600; done; exec 3<>$M/dev/ttyS0
+          idle() { until grep -q 'ttyS0 modem .*to_send=0' $M/proc/serial; do sleep 0.05; done; }
+          dev 9600,8,none,half; fill x 400 >&3; ctl inject ttyS0 abc; idle
+          grep -q 'ttyS0 chip .*collided=3$' $M/proc/serial
+          dev 9600,8,none,full; fill x 400 >&3; ctl inject ttyS0 abc; idle
+          grep -q 'ttyS0 chip .*collided=3$' $M/proc/serial
+          [ $(timeout 5 head -c 3 <&3) = abc ]");
+}
+
+fn polled() {
+    let h = House::with(&["--set", "ttyS1.completion=polled", "--set", "ttyS1.poll_interval=60ms"]);
+    h.sh("for t in 0 1; do stty -F $M/dev/ttyS$t raw -echo 9600; done; exec 3<>$M/dev/ttyS1
+          grep -q 'ttyS1 .* polled=60ms' $M/proc/serial
+          lost() { sed -n 's/^ttyS1 chip .* overrun=\\([0-9]*\\) .*/\\1/p' $M/proc/serial; }
+          send() { fill x 200 >$M/dev/ttyS0
+              until grep -q \"ttyS1 chip .* heard=$1 \" $M/proc/serial; do sleep 0.02; done; }
+          send 200; n=$(lost); [ $n -gt 0 ]
+          timeout 5 head -c $((200 - n)) <&3 | wc -c | grep -qw $((200 - n))
+          ctl set ttyS1.completion irq; send 400; [ $(lost) = $n ]
+          timeout 5 head -c 200 <&3 | wc -c | grep -qw 200");
+    assert!(h.refused("set ttyS1.poll_interval 1us").contains("at least 100us"));
+}
+
+fn rings() {
+    let h = House::with(&["--set", "ttyS0.pacing=false", "--set", "ttyS1.pacing=false"]);
+    h.sh(RAW);
+    h.sh("timeout 20 head -c 12288 $M/dev/ttyS1 | wc -c > $T/n & job=$!
+          until grep -q 'ttyS1 .*open=1' $M/proc/serial; do :; done
+          fill x 12288 > $M/dev/ttyS0; wait $job; [ $(cat $T/n) = 12288 ]
+          grep -q '^ttyS0 ring out size=4096 head=0 tail=0 wraps=3,3' $M/proc/serial
+          grep -q '^ttyS1 ring in size=4096 head=0 tail=0 wraps=3,3' $M/proc/serial");
 }
 
 fn megabyte() {

@@ -13,7 +13,7 @@ use crate::sync::{Arc, Mutex, RwLock};
 use devices::engine::Engine;
 use devices::machine::Machine;
 use devices::trace::Trace;
-use devices::{BlockDevice, Geometry, Interrupt, Origin, SECTOR_SIZE, Sector};
+use devices::{BlockDevice, Geometry, Interrupt, Origin, PropertyError, SECTOR_SIZE, Sector};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -47,6 +47,17 @@ impl Window {
             len => Ok(len),
         }
     }
+}
+
+/// How a disk works, as far as a command block may choose (MODE SELECT).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Modes {
+    /// Further tries after a failure that may pass.
+    pub retries: u32,
+    /// A write may wait in the cache; else it is on the medium when it returns.
+    pub is_write_back: bool,
+    /// The cache reads ahead of a sequential reader.
+    pub reads_ahead: bool,
 }
 
 /// Called when the partitions of a disk were read again: the nodes follow.
@@ -85,6 +96,8 @@ pub struct Disk {
     is_protected: AtomicBool,
     /// The last command block, where it was refused, and the unit's commands so far.
     told: Mutex<Option<(u64, Told)>>,
+    /// How it worked at power-on, and how far it read ahead.
+    at_power_on: (Modes, u64),
 }
 
 impl Disk {
@@ -97,7 +110,9 @@ impl Disk {
         machine: &Machine,
         partitions_max: u32,
     ) -> Disk {
+        let at_power_on = (modes(&*unit, &cached), cached.read_ahead_max());
         Disk {
+            at_power_on,
             name: name.to_owned(),
             unit,
             cached,
@@ -126,6 +141,37 @@ impl Disk {
     pub fn tell(&self, why: Option<Told>) {
         let commands = self.unit.counters().commands;
         *self.told.lock() = why.map(|told| (commands, told));
+    }
+
+    /// How it works now.
+    #[must_use]
+    pub fn modes(&self) -> Modes {
+        modes(&*self.unit, &self.cached)
+    }
+
+    /// How it worked at power-on.
+    #[must_use]
+    pub fn default_modes(&self) -> Modes {
+        self.at_power_on.0
+    }
+
+    /// Has it work otherwise from now on; what is dirty already waits for a sync.
+    ///
+    /// # Errors
+    /// The unit's, of a number of tries that it does not know; nothing has changed then.
+    pub fn set_modes(&self, wanted: Modes) -> Result<(), PropertyError> {
+        let now = self.modes();
+        if wanted.retries != now.retries {
+            self.unit.set_property("retries", &wanted.retries.to_string())?;
+        }
+        if wanted.is_write_back != now.is_write_back {
+            self.cached.set_synchronous(!wanted.is_write_back);
+        }
+        if wanted.reads_ahead != now.reads_ahead {
+            let bytes = if wanted.reads_ahead { self.at_power_on.1 } else { 0 };
+            self.cached.set_read_ahead_max(bytes);
+        }
+        Ok(())
     }
 
     /// Notes what a system call does here.
@@ -351,6 +397,16 @@ impl Disk {
                 _ => Ok(found.min(end) - window.start),
             };
         }
+    }
+}
+
+fn modes(unit: &dyn BlockDevice, cached: &CachedDevice) -> Modes {
+    let properties = unit.properties();
+    let retries = properties.iter().find(|(name, _)| *name == "retries");
+    Modes {
+        retries: retries.and_then(|(_, value)| value.parse().ok()).unwrap_or(0),
+        is_write_back: !cached.is_synchronous(),
+        reads_ahead: cached.read_ahead_max() > 0,
     }
 }
 

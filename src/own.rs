@@ -39,8 +39,19 @@ pub const HOLDING: &[(u32, &str)] = COMMANDS.split_at(1).1;
 pub struct Told {
     /// Its sense.
     pub sense: Sense,
-    /// Its byte in error, and the bit.
-    pub field: Option<(usize, Option<u8>)>,
+    /// What of it is in error.
+    pub field: Option<Field>,
+}
+
+/// The place of what is wrong in a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Which byte.
+    pub byte: usize,
+    /// Which bit of it, where it is one.
+    pub bit: Option<u8>,
+    /// Of the data that came with the command block, not of the block itself.
+    pub is_data: bool,
 }
 
 /// What went wrong last on a unit; none after a success.
@@ -54,8 +65,9 @@ pub struct Last {
 
 impl Last {
     /// As the caller gets it: key, code, qualifier; flags (1 something went wrong, 2 `info` is
-    /// told, 4 the byte of a command block is told); errno, of 32 bits; `info`, of 64, the first
-    /// sector that failed; the byte in error, of 16, and its bit, 255 for none; zeros.
+    /// told, 4 the byte of a command block is told, 8 that of the data sent with it); errno, of
+    /// 32 bits; `info`, of 64, the first sector that failed; the byte in error, of 16, and its bit,
+    /// 255 for none; zeros.
     #[must_use]
     pub fn bytes(&self) -> [u8; 24] {
         let mut bytes = [0; 24];
@@ -64,11 +76,12 @@ impl Last {
             (None, Some(failure)) => (failure.sense, failure.error.into(), None),
             (None, None) => return bytes,
         };
-        let flags = 1 | u8::from(sense.info.is_some()) << 1 | u8::from(field.is_some()) << 2;
+        let place = field.map_or(0, |field| if field.is_data { 8 } else { 4 });
+        let flags = 1 | u8::from(sense.info.is_some()) << 1 | place;
         bytes[..4].copy_from_slice(&[sense.key, sense.asc, sense.ascq, flags]);
         bytes[4..8].copy_from_slice(&errno.0.to_ne_bytes());
         bytes[8..16].copy_from_slice(&sense.info.unwrap_or(0).to_ne_bytes());
-        if let Some((byte, bit)) = field {
+        if let Some(Field { byte, bit, .. }) = field {
             let byte = u16::try_from(byte).unwrap_or(u16::MAX);
             bytes[16..18].copy_from_slice(&byte.to_ne_bytes());
             bytes[18] = bit.unwrap_or(u8::MAX);
@@ -154,9 +167,11 @@ mod tests {
         assert_eq!(bytes[4..8], Errno::EIO.0.to_ne_bytes());
         assert_eq!(bytes[8..16], 9_u64.to_ne_bytes());
         let sense = Sense { key: 5, asc: 0x24, ascq: 0, info: None };
-        let bytes =
-            Last { failure, refused: Some(Told { sense, field: Some((2, Some(7))) }) }.bytes();
-        assert_eq!(bytes[..4], [5, 0x24, 0, 5]);
-        assert_eq!(bytes[16..19], [2, 0, 7]);
+        for (is_data, flags) in [(false, 5), (true, 9)] {
+            let field = Some(Field { byte: 2, bit: Some(7), is_data });
+            let bytes = Last { failure, refused: Some(Told { sense, field }) }.bytes();
+            assert_eq!(bytes[..4], [5, 0x24, 0, flags]);
+            assert_eq!(bytes[16..19], [2, 0, 7]);
+        }
     }
 }

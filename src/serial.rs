@@ -7,7 +7,9 @@ use crate::kernel::Kernel;
 use crate::sync::Arc;
 use crate::verbs::{done, verb};
 use crate::words;
+use devices::RingState;
 use devices::bus::cable::{Frame, Socket};
+use devices::value::format_time;
 use std::fmt::Write;
 
 /// Most characters that `noise` spoils.
@@ -24,7 +26,11 @@ pub fn report(kernel: &Kernel) -> String {
         let peer = kernel.machine.cables.peer(name).unwrap_or_else(|| "none".into());
         let held = kernel.machine.irqs.list().iter().any(|l| l.line == irq && l.is_masked);
         let _ = write!(text, "{name} port={port:#x} irq={irq} line={:?}", shown.settings);
-        let _ = write!(text, " open={} peer={peer:?}", shown.opens);
+        let duplex = if shown.is_half_duplex { "half" } else { "full" };
+        let _ = write!(text, " open={} peer={peer:?} duplex={duplex}", shown.opens);
+        if let Some(nanos) = shown.poll_nanos {
+            let _ = write!(text, " polled={}", format_time(nanos));
+        }
         text.push_str(if held { " held\n" } else { "\n" });
         let s = shown.signals;
         let lines = [
@@ -45,7 +51,12 @@ pub fn report(kernel: &Kernel) -> String {
         let _ = write!(text, "{name} driver received={} sent={}", c.received, c.sent);
         let _ =
             write!(text, " dropped={} buffer_overrun={}", c.dropped, c.overflow + shown.dropped);
-        let _ = writeln!(text, " changes={}", c.changes.iter().sum::<u64>());
+        let _ = writeln!(text, " changes={} polls={}", c.changes.iter().sum::<u64>(), c.polls);
+        for (way, ring) in ["in", "out"].into_iter().zip(shown.rings) {
+            let RingState { size, head, tail, wraps: [heads, tails] } = ring;
+            let _ = write!(text, "{name} ring {way} size={size} head={head} tail={tail}");
+            let _ = writeln!(text, " wraps={heads},{tails}");
+        }
         if let Some(socket) = kernel.machine.cables.find(name) {
             chip(&mut text, name, &*socket);
         }

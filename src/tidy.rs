@@ -116,7 +116,8 @@ const MACHINE_ARROWS: &[(&str, &str)] = &[
         "bus contract engine fault machine manual medium serial_manual sync tape_manual \
          tape_timing timing trace value",
     ),
-    ("com", "bus contract engine machine serial_manual sync value"),
+    ("ring", "contract"),
+    ("com", "bus contract engine machine ring serial_manual sync value"),
     ("queue", "contract engine sync trace value"),
     ("filter", "contract engine fault sync value"),
     ("ioport", "bus contract sync"),

@@ -24,6 +24,10 @@ pub struct Frame {
 pub trait FarEnd: Send + Sync {
     /// Characters arrive, the last one now. Call it with no lock held: lines may be raised.
     fn hear(&self, frames: &[Frame]);
+    /// Whether it must hear each character at its time: somebody looks what has come so far.
+    fn hears_each(&self) -> bool {
+        false
+    }
     /// The other's RTS and DTR are so now. Raises nothing before it returns.
     fn signals(&self, rts: bool, dtr: bool);
     /// The line is held, which is heard as a break. Raises nothing before it returns.

@@ -61,21 +61,15 @@ fn medium(
 ) -> Result<(Arc<dyn Medium>, Option<PathBuf>), AttachError> {
     let name = &unit.name;
     let bytes = unit.number("size");
-    let image = unit.text("image").filter(|text| !text.is_empty());
-    let path = match (&machine.state_dir, image) {
-        (Some(dir), Some(image)) => dir.join(image),
-        (Some(dir), None) => dir.join(format!("{name}.img")),
-        (None, Some(image)) => PathBuf::from(image),
-        (None, None) => {
-            let bytes = bytes.filter(|bytes| *bytes > 0).ok_or_else(|| {
-                AttachError::Conflict(format!("{name}: kept in memory, it must have a size"))
-            })?;
-            if !bytes.is_multiple_of(sector_bytes.into()) {
-                let words = format!("{name}: size = {bytes}: no multiple of {sector_bytes}");
-                return Err(AttachError::Conflict(words));
-            }
-            return Ok((Arc::new(RamMedium::new(bytes)), None));
+    let Some(path) = machine.image(unit) else {
+        let bytes = bytes.filter(|bytes| *bytes > 0).ok_or_else(|| {
+            AttachError::Conflict(format!("{name}: kept in memory, it must have a size"))
+        })?;
+        if !bytes.is_multiple_of(sector_bytes.into()) {
+            let words = format!("{name}: size = {bytes}: no multiple of {sector_bytes}");
+            return Err(AttachError::Conflict(words));
         }
+        return Ok((Arc::new(RamMedium::new(bytes)), None));
     };
     let read_only = unit.flag("read_only");
     let host_sync = is_synced(unit);

@@ -4,7 +4,8 @@
 //!
 //! 1. What arrives at a full FIFO is lost and counted; what is in it stays.
 //! 2. Characters leave in order, each after its time; those of a FIFO filled at once leave
-//!    together, at the end of the last. Without pacing they take no time.
+//!    together, at the end of the last, unless the other end is looked at. Without pacing they
+//!    take no time.
 //! 3. A line is raised by events and arriving characters, never inside an access to a register.
 //! 4. The interrupt line is up while a wanted cause holds and OUT2 lets it through; each time it
 //!    goes up it is raised once on the bus.
@@ -18,7 +19,8 @@ use crate::contract::{AttachError, Clock, UnitConfig};
 use crate::engine::Engine;
 use crate::machine::Machine;
 use crate::serial_manual::{
-    DATA, LSR_BREAK, MCR, MCR_LOOP, MSR_CHANGES, MSR_CTS, MSR_DCD, MSR_DSR, MSR_RI, PORTS,
+    DATA, LSR_BREAK, MCR, MCR_HALF, MCR_LOOP, MCR_OUT2, MSR_CHANGES, MSR_CTS, MSR_DCD, MSR_DSR,
+    MSR_RI, PORTS,
 };
 use crate::sync::{Arc, Mutex};
 use chip::{Chip, Effects};
@@ -34,7 +36,6 @@ pub(super) struct Uart {
     irqs: Arc<IrqBus>,
     line: u8,
     is_paced: bool,
-    is_half_duplex: bool,
     chip: Mutex<Chip>,
     far: Mutex<Option<Weak<dyn FarEnd>>>,
 }
@@ -70,7 +71,6 @@ impl Uart {
             irqs: Arc::clone(&machine.irqs),
             line,
             is_paced: unit.flag("pacing"),
-            is_half_duplex: unit.flag("half_duplex"),
             chip: Mutex::new(chip),
             far: Mutex::new(None),
         })
@@ -149,11 +149,13 @@ impl Uart {
         let is_loop = chip.mcr & MCR_LOOP != 0;
         chip.gauge.sent += count as u64;
         drop(chip);
+        let far = self.far();
         if is_loop {
             self.hear(&frames);
-        } else if let Some(far) = self.far() {
+        } else if let Some(far) = &far {
             far.hear(&frames);
         }
+        let is_one_by_one = self.is_paced && far.is_some_and(|far| far.hears_each());
         let mut chip = self.chip.lock();
         let gone = count.min(chip.to_send.len()); // unless they were flushed meanwhile
         chip.to_send.drain(..gone);
@@ -169,10 +171,11 @@ impl Uart {
             chip = self.chip.lock();
             chip.is_refilling = false;
         }
-        let rest = chip.to_send.len();
-        if rest == 0 {
-            return;
-        }
+        let rest = match chip.to_send.len() {
+            0 => return,
+            _ if is_one_by_one => 1,
+            rest => rest,
+        };
         chip.is_sending = true;
         let due = chip.sent_at.after(self.nanos(&chip, rest));
         drop(chip);
@@ -230,7 +233,8 @@ impl FarEnd for Uart {
     fn hear(&self, frames: &[Frame]) {
         let mut chip = self.chip.lock();
         let is_looped = chip.mcr & MCR_LOOP != 0;
-        if self.is_half_duplex && self.is_paced && chip.is_sending && !is_looped {
+        let is_half_duplex = chip.mcr & MCR_HALF != 0;
+        if is_half_duplex && self.is_paced && chip.is_sending && !is_looped {
             chip.gauge.collided += frames.len() as u64;
             return;
         }
@@ -257,6 +261,10 @@ impl FarEnd for Uart {
         if is_few {
             self.arm_timeout();
         }
+    }
+
+    fn hears_each(&self) -> bool {
+        self.chip.lock().mcr & MCR_OUT2 == 0 // no interrupt will tell of them
     }
 
     fn signals(&self, rts: bool, dtr: bool) {

@@ -35,8 +35,7 @@ fn scene(pacing: bool) -> Scene {
 fn scene_of(pacing: bool, half_duplex: bool) -> Scene {
     let machine = Machine::new(Engine::new(Time::Simulated), None, 1);
     for (name, port, irq, peer) in [("ttyS0", 0x3f8, 4, "ttyS1"), ("ttyS1", 0x2f8, 3, "ttyS0")] {
-        let mut unit = unit(name, port, irq, peer, pacing);
-        unit.values.insert("half_duplex".into(), Value::Flag(half_duplex));
+        let unit = unit(name, port, irq, peer, pacing);
         install(&machine, &unit).unwrap();
     }
     let ends = [0x3f8, 0x2f8].map(|port| machine.ports.claim("test", port, PORTS).unwrap());
@@ -50,7 +49,7 @@ fn scene_of(pacing: bool, half_duplex: bool) -> Scene {
     }
     for io in &ends {
         io.outb(FCR, FCR_ON | FCR_TRIGGER_14);
-        io.outb(MCR, MCR_OUT2);
+        io.outb(MCR, MCR_OUT2 | if half_duplex { MCR_HALF } else { 0 });
     }
     Scene { machine, ends, raised, _lines: lines }
 }

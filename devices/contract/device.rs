@@ -101,7 +101,8 @@ pub struct Direction {
     pub nanos: u64,
 }
 
-/// What went wrong in one direction since power-on.
+/// What went wrong in one direction since the medium was made, as far as a unit remembers, or its
+/// counters began anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mishaps {
     /// Tries that were not the first of their request.
@@ -110,6 +111,8 @@ pub struct Mishaps {
     pub recovered: u64,
     /// Requests that failed.
     pub failed: u64,
+    /// Sectors transferred in that time.
+    pub sectors: u64,
 }
 
 /// Counters of one block unit, in the sense of /proc/diskstats.
@@ -134,7 +137,7 @@ pub struct Counters {
     pub commands: u64,
     /// Failures that were tried again.
     pub retries: u64,
-    /// What went wrong with reads.
+    /// What went wrong with reads; kept beyond power-off, as the next.
     pub read_mishaps: Mishaps,
     /// What went wrong with writes, and with zeroing.
     pub write_mishaps: Mishaps,
@@ -276,6 +279,10 @@ pub trait BlockDevice: Send + Sync {
     fn counters(&self) -> Counters {
         Counters::default()
     }
+
+    /// Counts what goes wrong from zero again: with reads or with writes, as `op` is one; with
+    /// both where it is `None`.
+    fn forget_mishaps(&self, _op: Option<Op>) {}
 
     /// Its latencies since power-on.
     fn latencies(&self) -> Latencies {

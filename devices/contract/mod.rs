@@ -26,7 +26,9 @@ pub use device::{
 pub use driver::{AttachError, Attached, Driver, Key, Kind, UnitConfig, Value};
 pub use error::{Failure, IoError, Sense};
 pub use request::{Class, Done, Op, Origin, Rejected, Request};
-pub use serial::{Heard, LineSettings, Mark, Parity, SerialCounters, SerialPort, Signals};
+pub use serial::{
+    Heard, LineSettings, Mark, Parity, RingState, SerialCounters, SerialPort, Signals,
+};
 pub use time::{Clock, SimTime};
 pub use wait::{Interrupt, WaitQueue};
 

@@ -94,8 +94,23 @@ pub struct SerialCounters {
     pub dropped: u64,
     /// Characters thrown away because nobody had read those before.
     pub overflow: u64,
+    /// How often the driver looked at the chip by itself.
+    pub polls: u64,
     /// Changes of CTS, DSR, DCD and RI.
     pub changes: [u64; 4],
+}
+
+/// Where the pointers of a circular buffer stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingState {
+    /// Elements that it holds.
+    pub size: usize,
+    /// Where the next one goes.
+    pub head: usize,
+    /// The first that was not taken yet.
+    pub tail: usize,
+    /// How often each of the two has gone round.
+    pub wraps: [u64; 2],
 }
 
 /// A serial port. No call waits; all of them may be made with a lock of the caller's held, since
@@ -127,6 +142,14 @@ pub trait SerialPort: Send + Sync {
     fn signals(&self) -> Signals;
     /// Raises or drops DTR and RTS; `None` leaves one as it is.
     fn set_signals(&self, dtr: Option<bool>, rts: Option<bool>);
+    /// Makes it deaf while it sends (half duplex), or not.
+    fn set_half_duplex(&self, is_half: bool);
+    /// Whether it is.
+    fn is_half_duplex(&self) -> bool;
+    /// How often the driver looks at the chip, in nanoseconds; `None`: it is interrupted.
+    fn poll_nanos(&self) -> Option<u64>;
+    /// The rings of what came in, and of what is to be sent.
+    fn rings(&self) -> [RingState; 2];
     /// What was counted.
     fn counters(&self) -> SerialCounters;
     /// First port and interrupt line.

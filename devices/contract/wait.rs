@@ -75,6 +75,7 @@ impl WaitQueue {
 pub struct Interrupt {
     raised: AtomicBool,
     waiting_on: Mutex<Option<Arc<WaitQueue>>>,
+    led: Mutex<Option<Arc<Interrupt>>>,
 }
 
 impl Interrupt {
@@ -90,6 +91,19 @@ impl Interrupt {
         let waiting_on = self.waiting_on.lock().clone();
         if let Some(queue) = waiting_on {
             queue.ring();
+        }
+        let led = self.led.lock().clone();
+        if let Some(other) = led {
+            other.raise();
+        }
+    }
+
+    /// Has `other` raised whenever this one is: who waits by `other` can be called away by somebody
+    /// else as well, without this one being raised.
+    pub fn lead(&self, other: &Arc<Interrupt>) {
+        *self.led.lock() = Some(Arc::clone(other));
+        if self.is_raised() {
+            other.raise();
         }
     }
 
@@ -125,6 +139,20 @@ mod tests {
         let seen = queue.generation();
         interrupt.raise();
         assert!(interrupt.is_raised() && queue.wait(seen, Some(Duration::from_secs(60))));
+    }
+
+    #[test]
+    fn an_interrupt_raises_the_one_it_leads_and_not_the_other_way_round() {
+        let (one, other) = (Interrupt::default(), Arc::new(Interrupt::default()));
+        one.lead(&other);
+        other.raise();
+        assert!(!one.is_raised());
+        let (late, third) = (Arc::new(Interrupt::default()), Arc::new(Interrupt::default()));
+        one.lead(&late);
+        one.raise();
+        assert!(late.is_raised());
+        one.lead(&third);
+        assert!(third.is_raised(), "it was raised before");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! 2. Requests are finished with no lock held, after the next transfer was started.
 //! 3. A failure found while submitting is told by an event, not inside the call.
 
+use super::kept::Kept;
 use super::options::{QueueOptions, check_scheduler, format_time, parse_retries, parse_time};
 use super::service::{Fates, Service};
 use super::{Controller, scheduler};
@@ -21,6 +22,8 @@ pub const REQUESTS_MAX: usize = 1 << 18;
 pub struct DiskQueue {
     engine: Arc<Engine>,
     service: Mutex<Service>,
+    /// Taken before the service's lock: what is newest is written last.
+    kept: Mutex<Kept>,
 }
 
 impl DiskQueue {
@@ -34,8 +37,12 @@ impl DiskQueue {
     ) -> Arc<DiskQueue> {
         Arc::new_cyclic(|me| {
             let clock = Arc::clone(&engine);
-            let service = Service::new(name, engine, controller, options, me.clone());
-            DiskQueue { engine: clock, service: Mutex::new(service) }
+            let (kept, pages) = Kept::open(options.image.as_deref());
+            let mut service = Service::new(name, engine, controller, options, me.clone());
+            if let Some(pages) = pages {
+                service.accounts.remember(pages);
+            }
+            DiskQueue { engine: clock, service: Mutex::new(service), kept: Mutex::new(kept) }
         })
     }
 
@@ -51,15 +58,34 @@ impl DiskQueue {
 
     fn tell<T>(&self, work: impl FnOnce(&mut Service, &mut Fates) -> T) -> T {
         let mut fates = Fates::default();
-        let answer = work(&mut self.service.lock(), &mut fates);
+        let (answer, is_news) = {
+            let mut service = self.service.lock();
+            (work(&mut service, &mut fates), service.accounts.has_news())
+        };
+        if is_news {
+            self.keep();
+        }
         fates.tell();
         answer
+    }
+
+    /// Writes down what went wrong. Waits for the host.
+    fn keep(&self) {
+        let mut kept = self.kept.lock();
+        let news = self.service.lock().accounts.news(false);
+        if let Some(pages) = news {
+            kept.save(&pages);
+        }
     }
 }
 
 impl Drop for DiskQueue {
     fn drop(&mut self) {
-        self.service.get_mut().disarm();
+        let service = self.service.get_mut();
+        service.disarm();
+        if let Some(pages) = service.accounts.news(true) {
+            self.kept.get_mut().save(&pages);
+        }
     }
 }
 
@@ -109,7 +135,11 @@ impl BlockDevice for DiskQueue {
             return Err(Box::new(Rejected(failure, request)));
         }
         service.accept(request, &mut fates);
+        let is_news = service.accounts.has_news();
         drop(service);
+        if is_news {
+            self.keep();
+        }
         if !fates.is_empty() {
             self.engine.after(0, move || fates.tell());
         }
@@ -148,6 +178,11 @@ impl BlockDevice for DiskQueue {
 
     fn counters(&self) -> Counters {
         self.service.lock().accounts.counters(self.engine.now())
+    }
+
+    fn forget_mishaps(&self, op: Option<Op>) {
+        self.service.lock().accounts.forget_mishaps(op);
+        self.keep();
     }
 
     fn latencies(&self) -> Latencies {

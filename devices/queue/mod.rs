@@ -2,7 +2,7 @@
 //!
 //! `disk` is the door, `waits` knows who waits and who may go (through `lane`, which keeps the
 //! limits, and a scheduler, which chooses), `service` drives the one [`Controller`] and decides
-//! what a failure means, `accounts` counts.
+//! what a failure means, `accounts` counts, `kept` remembers what went wrong beyond power-off.
 
 mod accounts;
 mod clook;
@@ -12,6 +12,7 @@ mod disk;
 pub(crate) mod exam;
 mod extents;
 mod fifo;
+mod kept;
 mod lane;
 mod options;
 mod scan;

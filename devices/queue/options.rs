@@ -4,6 +4,7 @@ use super::scheduler::SCHEDULERS;
 use crate::contract::PropertyError;
 use crate::sync::Arc;
 use crate::trace::Trace;
+use std::path::PathBuf;
 
 /// Further tries that may be asked for.
 pub const RETRIES_MAX: u32 = 1000;
@@ -17,6 +18,8 @@ pub struct QueueOptions {
     pub retries: u32,
     /// After how many nanoseconds without a sign of life the hardware is given up.
     pub timeout_nanos: u64,
+    /// The image of its medium, beside which is kept what went wrong; `None`: nothing is kept.
+    pub image: Option<PathBuf>,
     /// Where it is noted what is done with each request.
     pub trace: Option<Arc<Trace>>,
 }
@@ -24,7 +27,7 @@ pub struct QueueOptions {
 impl Default for QueueOptions {
     fn default() -> QueueOptions {
         let (scheduler, timeout_nanos) = ("clook".into(), 5_000_000_000);
-        QueueOptions { scheduler, retries: 5, timeout_nanos, trace: None }
+        QueueOptions { scheduler, retries: 5, timeout_nanos, image: None, trace: None }
     }
 }
 

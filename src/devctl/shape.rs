@@ -30,6 +30,7 @@ const fn shape(way: Way, fields: &'static str) -> Shape {
 const TERMIOS: &str = "iflag:I oflag:I cflag:I lflag:I line:B cc:19x";
 const TERMIOS2: &str = "iflag:I oflag:I cflag:I lflag:I line:B cc:19x ispeed:I ospeed:I";
 const WINDOW: &str = "rows:H columns:H _:4";
+const RS485: &str = "flags:I before:I after:I _:20";
 
 /// The shape of a command, by its name. `None`: its number says all that is known.
 pub(super) fn of(name: &str) -> Option<Shape> {
@@ -88,6 +89,8 @@ pub(super) fn of(name: &str) -> Option<Shape> {
         "TIOCGSERIAL" => {
             shape(Out, "type:i line:i port:I irq:i flags:i fifo:i divisor:i base:i _:40")
         }
+        "TIOCGRS485" => shape(Out, RS485),
+        "TIOCSRS485" => shape(In, RS485),
         "TIOCGICOUNT" => shape(
             Out,
             "cts:i dsr:i rng:i dcd:i rx:i tx:i frame:i overrun:i parity:i brk:i buf_overrun:i _:36",

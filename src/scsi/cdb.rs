@@ -13,6 +13,7 @@ pub mod opcode {
     pub const READ_6: u8 = 0x08;
     pub const WRITE_6: u8 = 0x0a;
     pub const INQUIRY: u8 = 0x12;
+    pub const MODE_SELECT_6: u8 = 0x15;
     pub const MODE_SENSE_6: u8 = 0x1a;
     pub const READ_CAPACITY_10: u8 = 0x25;
     pub const READ_10: u8 = 0x28;
@@ -20,7 +21,9 @@ pub mod opcode {
     pub const SYNCHRONIZE_CACHE_10: u8 = 0x35;
     pub const WRITE_SAME_10: u8 = 0x41;
     pub const UNMAP: u8 = 0x42;
+    pub const LOG_SELECT: u8 = 0x4c;
     pub const LOG_SENSE: u8 = 0x4d;
+    pub const MODE_SELECT_10: u8 = 0x55;
     pub const MODE_SENSE_10: u8 = 0x5a;
     pub const READ_16: u8 = 0x88;
     pub const WRITE_16: u8 = 0x8a;
@@ -84,6 +87,15 @@ pub enum Command {
         room: u32,
     },
     ModeSense(ModeQuery),
+    /// `is_long`: the longer header; `len`: bytes of the list.
+    ModeSelect {
+        is_long: bool,
+        len: u32,
+    },
+    /// `page`: 0 is all of them.
+    LogReset {
+        page: u8,
+    },
     LogSense {
         page: u8,
         subpage: u8,
@@ -192,7 +204,9 @@ impl Command {
             }
             opcode::SERVICE_ACTION_IN_16 => Err(Check::field_bit(1, 4)),
             opcode::MODE_SENSE_6 | opcode::MODE_SENSE_10 => Ok(mode_sense(&block)),
+            opcode::MODE_SELECT_6 | opcode::MODE_SELECT_10 => mode_select(&block),
             opcode::LOG_SENSE => log_sense(&block),
+            opcode::LOG_SELECT => log_select(&block),
             opcode::REPORT_LUNS => match block.long(6) {
                 room if room < REPORT_LUNS_ROOM_MIN => Err(Check::field(6)),
                 room => Ok(Command::ReportLuns { room }),
@@ -207,13 +221,19 @@ impl Command {
         matches!(self, Command::Write { .. } | Command::Unmap { .. } | Command::WriteSame { .. })
     }
 
+    /// Whether only who may write may have it done.
+    #[must_use]
+    pub fn is_for_writers(&self) -> bool {
+        matches!(self, Command::ModeSelect { .. } | Command::LogReset { .. }) || self.is_writing()
+    }
+
     /// Bytes that it takes from its caller, on a unit with blocks of `block` bytes.
     #[must_use]
     pub fn takes(&self, block: u64) -> u64 {
         match self {
             Command::Write { blocks, .. } => blocks.count.saturating_mul(block),
             Command::WriteSame { has_data: true, .. } => block,
-            Command::Unmap { len } => u64::from(*len),
+            Command::Unmap { len } | Command::ModeSelect { len, .. } => u64::from(*len),
             _ => 0,
         }
     }
@@ -240,6 +260,28 @@ fn mode_sense(block: &Block<'_>) -> Command {
         is_long_lba: is_long && block.bit(1, 4),
         room: if is_long { block.short(7) } else { u32::from(block.byte(4)) },
     })
+}
+
+fn mode_select(block: &Block<'_>) -> Result<Command, Check> {
+    if !block.bit(1, 4) {
+        return Err(Check::field_bit(1, 4)); // PF: pages there are, and no other format
+    }
+    block.clear(1, 0x03)?; // nothing is saved, nor restored
+    let is_long = block.byte(0) == opcode::MODE_SELECT_10;
+    let len = if is_long { block.short(7) } else { u32::from(block.byte(4)) };
+    Ok(Command::ModeSelect { is_long, len })
+}
+
+/// LOG SELECT: what it may do is set the cumulative counters to zero, their default.
+fn log_select(block: &Block<'_>) -> Result<Command, Check> {
+    block.clear(1, 0x01)?;
+    let is_reset = block.bit(1, 1) || block.byte(2) >> 6 == 3;
+    match (is_reset, block.byte(3), block.short(7)) {
+        (false, ..) => Err(Check::field_bit(2, 7)),
+        (true, 1.., _) => Err(Check::field(3)),
+        (true, 0, 1..) => Err(Check::field(7)), // no value but zero can be set
+        (true, 0, 0) => Ok(Command::LogReset { page: block.byte(2) & 0x3f }),
+    }
 }
 
 fn log_sense(block: &Block<'_>) -> Result<Command, Check> {
@@ -331,6 +373,7 @@ pub fn unmap_ranges(list: &[u8]) -> Result<Vec<Blocks>, Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::own::Field;
     use proptest::prelude::*;
 
     #[test]
@@ -365,18 +408,24 @@ mod tests {
             assert_eq!(Command::decode(unknown), Err(Check::INVALID_OPCODE), "{unknown:02x?}");
         }
         let field = |bytes: &[u8]| Command::decode(bytes).unwrap_err().field;
-        assert_eq!(field(&[0x12, 0, 0x80, 0, 96, 0]), Some((2, None)));
-        assert_eq!(field(&[0x12, 2, 0, 0, 96, 0]), Some((1, Some(1))));
-        assert_eq!(field(&[0x28, 0x60, 0, 0, 0, 0, 0, 0, 1, 0]), Some((1, Some(6))));
-        assert_eq!(field(&[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0]), Some((6, None)));
-        assert_eq!(field(&[0x4d, 0, 0x03, 0, 0, 0, 0, 0, 8, 0]), Some((2, Some(7))));
+        let at = |byte, bit| Some(Field { byte, bit, is_data: false });
+        assert_eq!(field(&[0x12, 0, 0x80, 0, 96, 0]), at(2, None));
+        assert_eq!(field(&[0x12, 2, 0, 0, 96, 0]), at(1, Some(1)));
+        assert_eq!(field(&[0x28, 0x60, 0, 0, 0, 0, 0, 0, 1, 0]), at(1, Some(6)));
+        assert_eq!(field(&[0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0]), at(6, None));
+        assert_eq!(field(&[0x4d, 0, 0x03, 0, 0, 0, 0, 0, 8, 0]), at(2, Some(7)));
+        assert_eq!(field(&[0x15, 0x00, 0, 0, 24, 0]), at(1, Some(4)), "not the vendor's format");
+        assert_eq!(field(&[0x15, 0x11, 0, 0, 24, 0]), at(1, Some(0)), "nothing is saved");
+        assert_eq!(field(&[0x4c, 0x01, 0xc0, 0, 0, 0, 0, 0, 0, 0]), at(1, Some(0)));
+        assert_eq!(field(&[0x4c, 0, 0, 0, 0, 0, 0, 0, 0, 0]), at(2, Some(7)));
+        assert_eq!(field(&[0x4c, 0, 0xc0, 0, 0, 0, 0, 0, 8, 0]), at(7, None));
     }
 
     proptest! {
         #[test]
         fn no_bytes_are_too_strange(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             if let Ok(command) = Command::decode(&bytes) {
-                prop_assert!(command.takes(4096) == 0 || command.is_writing());
+                prop_assert!(command.takes(4096) == 0 || command.is_for_writers());
             }
         }
 

@@ -9,6 +9,7 @@
 //! 4. A failure of the unit is told by its own sense, with the block in the unit's blocks.
 
 mod cdb;
+mod modes;
 mod pages;
 mod sense;
 mod sg;
@@ -77,8 +78,8 @@ impl Unit {
             is_removable,
             turns,
             tracks: if is_removable { (2, 18) } else { (16, 63) },
-            retries: property("retries").parse().unwrap_or(u8::MAX),
-            is_write_back: !self.disk.cached.is_synchronous(),
+            modes: self.disk.modes(),
+            defaults: self.disk.default_modes(),
             counters: self.disk.unit.counters(),
         }
     }
@@ -95,8 +96,26 @@ impl Unit {
                 let data = if has_data { data } else { vec![0; self.block_len()] };
                 self.write_same(blocks, is_unmap, data)
             }
+            Command::ModeSelect { is_long, .. } => self.select(&data, is_long),
             _ => Answer::Now(self.tell(command)),
         }
+    }
+
+    /// Has the disk work as a list says. What was written is on the medium when writes no longer
+    /// wait in the cache.
+    fn select(&self, list: &[u8], is_long: bool) -> Answer<Outcome> {
+        let before = self.disk.modes();
+        let wanted = match self.facts().selected(list, is_long) {
+            Ok(wanted) => wanted,
+            Err(check) => return Answer::Now(Err(check)),
+        };
+        if self.disk.set_modes(wanted).is_err() {
+            return Answer::Now(Err(Check::PARAMETER));
+        }
+        if before.is_write_back && !wanted.is_write_back {
+            return self.work(|unit, interrupt| unit.disk.cached.sync(None, interrupt));
+        }
+        Answer::Now(Ok(Vec::new()))
     }
 
     fn block_len(&self) -> usize {
@@ -122,6 +141,12 @@ impl Unit {
             Command::ModeSense(query) => (facts().modes(&query)?, query.room),
             Command::LogSense { page, subpage, from, room } => {
                 (facts().log(page, subpage, from)?, room)
+            }
+            Command::LogReset { page } => {
+                return pages::reset(page).map(|op| {
+                    self.disk.unit.forget_mishaps(op);
+                    Vec::new()
+                });
             }
             Command::ReportLuns { room } => {
                 let mut data = vec![0; 16]; // one: number 0

@@ -1,11 +1,11 @@
-//! Pages: what a disk tells of itself, as INQUIRY, MODE SENSE and LOG SENSE lay it out.
+//! Pages: what a disk tells of itself, as INQUIRY, READ CAPACITY and LOG SENSE lay it out.
 //!
 //! Layouts are those of SPC-4 and SBC-3. Made of [`Facts`] alone; a page that would have to invent
 //! something (a temperature, a world-wide name) does not exist.
 
-use super::cdb::ModeQuery;
 use super::sense::Check;
-use devices::{Counters, Mishaps};
+use crate::disk::Modes;
+use devices::{Counters, Mishaps, Op};
 
 /// What is known of a unit.
 pub struct Facts {
@@ -27,32 +27,31 @@ pub struct Facts {
     pub turns: u16,
     /// Heads and sectors of a track, as `HDIO_GETGEO` tells them.
     pub tracks: (u32, u32),
-    /// Further tries at what may succeed.
-    pub retries: u8,
-    /// What is written needs SYNCHRONIZE CACHE to be durable.
-    pub is_write_back: bool,
+    /// What MODE SELECT changes.
+    pub modes: Modes,
+    /// The same, as it was at power-on.
+    pub defaults: Modes,
     /// Its counters.
     pub counters: Counters,
 }
 
 const VENDOR: &[u8; 8] = b"SPINDLE ";
-/// The code of an answer to LOG SENSE, MODE SENSE: all pages, all subpages.
-const ALL: u8 = 0x3f;
-const ALL_SUBPAGES: u8 = 0xff;
+/// The code for all subpages.
+pub const ALL_SUBPAGES: u8 = 0xff;
 /// Most bytes that are written by one WRITE SAME: as much as Linux asks for at once.
 pub const WRITE_SAME_BYTES_MAX: u64 = 1 << 30;
 /// Most ranges in one UNMAP.
 pub const UNMAP_RANGES_MAX: u32 = 256;
 
-fn byte(number: impl TryInto<u8>) -> u8 {
+pub(super) fn byte(number: impl TryInto<u8>) -> u8 {
     number.try_into().unwrap_or(u8::MAX)
 }
 
-fn short(number: impl TryInto<u16>) -> [u8; 2] {
+pub(super) fn short(number: impl TryInto<u16>) -> [u8; 2] {
     number.try_into().unwrap_or(u16::MAX).to_be_bytes()
 }
 
-fn long(number: impl TryInto<u32>) -> [u8; 4] {
+pub(super) fn long(number: impl TryInto<u32>) -> [u8; 4] {
     number.try_into().unwrap_or(u32::MAX).to_be_bytes()
 }
 
@@ -146,90 +145,6 @@ impl Facts {
         data
     }
 
-    fn mode_page(&self, page: u8) -> Option<Vec<u8>> {
-        let (heads, sectors) = self.tracks;
-        let mut body = match page {
-            0x01 => vec![0xc0, self.retries, 0, 0, 0, 0, self.retries, 0, 0, 0],
-            0x03 => {
-                let mut body = vec![0; 22];
-                body[8..10].copy_from_slice(&short(sectors));
-                body[10..12].copy_from_slice(&short(self.block));
-                body[18] = if self.is_removable { 0x20 } else { 0 } | 0x40; // hard sectors
-                body
-            }
-            0x04 => {
-                let mut body = vec![0; 22];
-                let track = u64::from(heads) * u64::from(sectors);
-                let cylinders = long(self.blocks * self.block / 512 / track.max(1));
-                body[..3].copy_from_slice(&cylinders[1..]);
-                body[3] = byte(heads);
-                body[18..20].copy_from_slice(&self.turns.to_be_bytes());
-                body
-            }
-            0x08 => vec![if self.is_write_back { 0x04 } else { 0 }],
-            // Commands are ordered as the unit likes; SWP.
-            0x0a => vec![0, 0x10, if self.is_protected { 0x08 } else { 0 }],
-            _ => return None,
-        };
-        body.resize(
-            match page {
-                0x08 => 18,
-                0x0a => 10,
-                _ => body.len(),
-            },
-            0,
-        );
-        let mut data = vec![page, byte(body.len())];
-        data.extend(body);
-        Some(data)
-    }
-
-    /// MODE SENSE.
-    ///
-    /// # Errors
-    /// ILLEGAL REQUEST: INVALID FIELD IN CDB where there is no such page; SAVING PARAMETERS NOT
-    /// SUPPORTED.
-    pub fn modes(&self, query: &ModeQuery) -> Result<Vec<u8>, Check> {
-        const SAVED: u8 = 3;
-        const CHANGEABLE: u8 = 1;
-        if query.control == SAVED {
-            return Err(Check::NO_SAVING);
-        }
-        if ![0, ALL_SUBPAGES].contains(&query.subpage) {
-            return Err(Check::field(3));
-        }
-        let wanted: Vec<u8> = match query.page {
-            ALL => vec![0x01, 0x03, 0x04, 0x08, 0x0a],
-            page => vec![page],
-        };
-        let mut pages = Vec::new();
-        for page in wanted {
-            let mut data = self.mode_page(page).ok_or(Check::field_bit(2, 5))?;
-            if query.control == CHANGEABLE {
-                data[2..].fill(0); // there is no MODE SELECT
-            }
-            pages.extend(data);
-        }
-        let descriptor = match (query.has_no_descriptor, query.is_long_lba) {
-            (true, _) => Vec::new(),
-            (false, false) => [long(self.blocks), long(self.block)].concat(),
-            (false, true) => [&self.blocks.to_be_bytes()[..], &[0; 4], &long(self.block)].concat(),
-        };
-        // Write protected; force unit access is obeyed.
-        let specific = if self.is_read_only { 0x80 } else { 0 } | 0x10;
-        let rest = descriptor.len() + pages.len();
-        let mut data = if query.is_long {
-            let [a, b] = short(rest + 6);
-            let [c, d] = short(descriptor.len());
-            vec![a, b, 0, specific, u8::from(query.is_long_lba), 0, c, d]
-        } else {
-            vec![byte(rest + 3), 0, specific, byte(descriptor.len())]
-        };
-        data.extend(descriptor);
-        data.extend(pages);
-        Ok(data)
-    }
-
     /// LOG SENSE: the parameters of a page from number `from` on.
     ///
     /// # Errors
@@ -239,8 +154,8 @@ impl Facts {
         let body = match (page, subpage) {
             (0x00, 0) => vec![0x00, 0x02, 0x03],
             (0x00, ALL_SUBPAGES) => vec![0, 0, 0, ALL_SUBPAGES, 2, 0, 3, 0],
-            (0x02, 0) => errors(c.write_mishaps, c.write.sectors, from),
-            (0x03, 0) => errors(c.read_mishaps, c.read.sectors, from),
+            (0x02, 0) => errors(c.write_mishaps, from),
+            (0x03, 0) => errors(c.read_mishaps, from),
             (0x00 | 0x02 | 0x03, _) => return Err(Check::field(3)),
             _ => return Err(Check::field_bit(2, 5)),
         };
@@ -255,9 +170,22 @@ impl Facts {
     }
 }
 
+/// LOG SELECT: whose mishaps are forgotten when a page's counters begin anew; `None`: everybody's.
+///
+/// # Errors
+/// ILLEGAL REQUEST: INVALID FIELD IN CDB where there is no such page.
+pub fn reset(page: u8) -> Result<Option<Op>, Check> {
+    match page {
+        0x00 => Ok(None),
+        0x02 => Ok(Some(Op::Write)),
+        0x03 => Ok(Some(Op::Read)),
+        _ => Err(Check::field_bit(2, 5)),
+    }
+}
+
 /// An error counter page: further tries, what they saved, bytes, what was lost.
-fn errors(mishaps: Mishaps, sectors: u64, from: u16) -> Vec<u8> {
-    let bytes = sectors.saturating_mul(512);
+fn errors(mishaps: Mishaps, from: u16) -> Vec<u8> {
+    let bytes = mishaps.sectors.saturating_mul(512);
     let all = [(2_u16, mishaps.retries), (3, mishaps.recovered), (5, bytes), (6, mishaps.failed)];
     let mut body = Vec::new();
     for (code, value) in all.into_iter().filter(|(code, _)| *code >= from) {
@@ -269,13 +197,12 @@ fn errors(mishaps: Mishaps, sectors: u64, from: u16) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn facts() -> Facts {
-        let mishaps = Mishaps { retries: 7, recovered: 2, failed: 1 };
-        let mut counters = Counters { read_mishaps: mishaps, ..Counters::default() };
-        counters.read.sectors = 100;
+    pub fn facts() -> Facts {
+        let mishaps = Mishaps { retries: 7, recovered: 2, failed: 1, sectors: 100 };
+        let counters = Counters { read_mishaps: mishaps, ..Counters::default() };
         Facts {
             name: "sd0".into(),
             block: 512,
@@ -286,21 +213,9 @@ mod tests {
             is_removable: false,
             turns: 7200,
             tracks: (16, 63),
-            retries: 5,
-            is_write_back: true,
+            modes: Modes { retries: 5, is_write_back: true, reads_ahead: true },
+            defaults: Modes { retries: 5, is_write_back: true, reads_ahead: true },
             counters,
-        }
-    }
-
-    fn query(page: u8, control: u8) -> ModeQuery {
-        ModeQuery {
-            is_long: false,
-            control,
-            page,
-            subpage: 0,
-            has_no_descriptor: false,
-            is_long_lba: false,
-            room: 255,
         }
     }
 
@@ -314,28 +229,10 @@ mod tests {
             assert_eq!(data[1], page);
         }
         assert_eq!(facts.vital(0x99), None);
-        let modes = facts.modes(&query(ALL, 0)).unwrap();
-        assert_eq!(usize::from(modes[0]) + 1, modes.len());
-        let mut at = 4 + usize::from(modes[3]);
-        for page in [1, 3, 4, 8, 10] {
-            assert_eq!(modes[at], page);
-            at += 2 + usize::from(modes[at + 1]);
-        }
-        assert_eq!(at, modes.len());
         for page in [0, 2, 3] {
             let data = facts.log(page, 0, 0).unwrap();
             assert_eq!(usize::from(data[3]) + 4, data.len());
         }
-    }
-
-    #[test]
-    fn protection_is_told_where_it_is_looked_for() {
-        let mut facts = facts();
-        assert_eq!(facts.modes(&query(0x0a, 0)).unwrap()[2], 0x10);
-        (facts.is_read_only, facts.is_protected) = (true, true);
-        let modes = facts.modes(&query(0x0a, 0)).unwrap();
-        assert_eq!((modes[2], modes[12 + 4]), (0x90, 0x08));
-        assert_eq!(facts.modes(&query(0x0a, 1)).unwrap()[12 + 4], 0, "nothing is changeable");
     }
 
     #[test]
@@ -352,7 +249,6 @@ mod tests {
         assert_eq!(facts.log(0x0d, 0, 0), Err(Check::field_bit(2, 5)));
         assert_eq!(facts.log(3, 1, 0), Err(Check::field(3)));
         assert_eq!(facts.log(3, 0, 7), Err(Check::field(5)));
-        assert_eq!(facts.modes(&query(0x08, 3)), Err(Check::NO_SAVING));
-        assert_eq!(facts.modes(&query(0x1c, 0)), Err(Check::field_bit(2, 5)));
+        assert_eq!(reset(0x0d), Err(Check::field_bit(2, 5)));
     }
 }

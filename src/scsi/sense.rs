@@ -1,5 +1,6 @@
 //! Sense: why a command was not done, in the bytes that a host expects (SPC-4, 4.5).
 
+use crate::own::Field;
 use devices::{Failure, Sense};
 
 /// Sense that goes with CHECK CONDITION.
@@ -7,10 +8,14 @@ use devices::{Failure, Sense};
 pub struct Check {
     /// Key, code, qualifier, information.
     pub sense: Sense,
-    /// The byte of the command block in error, and the bit, where one is.
-    pub field: Option<(usize, Option<u8>)>,
+    /// What of the command is in error.
+    pub field: Option<Field>,
     /// The unit itself has said so.
     pub is_units: bool,
+}
+
+const fn at(byte: usize, bit: Option<u8>, is_data: bool) -> Option<Field> {
+    Some(Field { byte, bit, is_data })
 }
 
 const fn illegal(asc: u8) -> Sense {
@@ -20,7 +25,7 @@ const fn illegal(asc: u8) -> Sense {
 impl Check {
     /// ILLEGAL REQUEST: INVALID COMMAND OPERATION CODE.
     pub const INVALID_OPCODE: Check =
-        Check { sense: illegal(0x20), field: Some((0, None)), is_units: false };
+        Check { sense: illegal(0x20), field: at(0, None, false), is_units: false };
     /// ILLEGAL REQUEST: LOGICAL BLOCK ADDRESS OUT OF RANGE.
     pub const OUT_OF_RANGE: Check = Check { sense: illegal(0x21), field: None, is_units: false };
     /// ILLEGAL REQUEST: INVALID FIELD IN PARAMETER LIST.
@@ -58,20 +63,26 @@ impl Check {
     /// ILLEGAL REQUEST: INVALID FIELD IN CDB, at that byte.
     #[must_use]
     pub const fn field(byte: usize) -> Check {
-        Check { sense: illegal(0x24), field: Some((byte, None)), is_units: false }
+        Check { sense: illegal(0x24), field: at(byte, None, false), is_units: false }
     }
 
     /// The same, at that bit of it.
     #[must_use]
     pub const fn field_bit(byte: usize, bit: u8) -> Check {
-        Check { sense: illegal(0x24), field: Some((byte, Some(bit))), is_units: false }
+        Check { sense: illegal(0x24), field: at(byte, Some(bit), false), is_units: false }
+    }
+
+    /// ILLEGAL REQUEST: INVALID FIELD IN PARAMETER LIST, at that byte of it, and bit.
+    #[must_use]
+    pub const fn parameter(byte: usize, bit: Option<u8>) -> Check {
+        Check { field: at(byte, bit, true), ..Check::PARAMETER }
     }
 
     /// The three bytes that point to the field in error.
     fn pointer(&self) -> Option<[u8; 3]> {
-        let (byte, bit) = self.field?;
-        // SKSV, and that it lies in the command block.
-        let flags = 0xc0 | bit.map_or(0, |bit| 0x08 | bit & 7);
+        let Field { byte, bit, is_data } = self.field?;
+        // SKSV, and whether it lies in the command block.
+        let flags = if is_data { 0x80 } else { 0xc0 } | bit.map_or(0, |bit| 0x08 | bit & 7);
         let [high, low] = u16::try_from(byte).unwrap_or(u16::MAX).to_be_bytes();
         Some([flags, high, low])
     }
@@ -150,5 +161,6 @@ mod tests {
         assert_eq!(Check::field_bit(2, 7).fixed()[15..], [0xcf, 0, 2]);
         assert_eq!(Check::field(8).fixed()[15..], [0xc0, 0, 8]);
         assert_eq!(Check::field(8).descriptor()[12..15], [0xc0, 0, 8]);
+        assert_eq!(Check::parameter(300, Some(2)).fixed()[12..], [0x26, 0, 0, 0x8a, 1, 0x2c]);
     }
 }

@@ -3,17 +3,23 @@
 //! `struct sg_io_hdr` of interface version 3 (scsi/sg.h), of 64-bit callers and of 32-bit ones. Its
 //! pointers lead into the caller's memory too: to the command block, the data, the sense, and a
 //! list of pieces of data where there is one.
+//!
+//! A command that has not ended when its `timeout` has passed, in machine time, is ended: the host
+//! adapter says so (`DID_TIME_OUT`), and nothing else is known of it. What had come into the unit's
+//! queue may still be done.
 
 use super::cdb::Command;
 use super::sense::Check;
 use super::{Outcome, TRANSFER_BYTES_MAX, Unit};
 use crate::disk::{Disk, Opening};
 use crate::error::{Errno, Error, flags};
-use crate::file::{Answer, Call, CallerMemory, IoctlAnswer, IoctlCall};
+use crate::file::{Answer, Call, CallerMemory, IoctlAnswer, IoctlCall, Later};
 use crate::own::Told;
 use crate::raw;
 use crate::sync::Arc;
-use devices::{Clock, SimTime};
+use devices::engine::Engine;
+use devices::{Clock, Interrupt, SimTime};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `SG_EMULATED_HOST`: whether the host adapter is emulated, as an `int`.
 const SG_EMULATED_HOST: u32 = 0x2203;
@@ -40,6 +46,8 @@ pub const COMMANDS: &[(u32, &str)] = &[
 
 /// The version that Linux's block devices tell.
 const VERSION: u32 = 30_527;
+/// The time of a command that names none, in milliseconds, as Linux's block devices have it.
+const TIMEOUT_MILLIS: u32 = 60_000;
 /// Longest command block.
 const CDB_BYTES_MAX: usize = 32;
 /// Most pieces of data.
@@ -126,6 +134,8 @@ struct Header {
     /// Address and length of each piece.
     pieces: Vec<(u64, usize)>,
     len: usize,
+    /// How long the command may take, in nanoseconds of machine time.
+    nanos: u64,
 }
 
 fn invalid(what: &str) -> Error {
@@ -172,6 +182,10 @@ impl Header {
         }
         let len = if way == Way::None { 0 } else { len as usize };
         let pointer = |which| layout.word(bytes, layout.pointers, which);
+        let millis = match int(bytes, layout.pointers + 3 * layout.word) {
+            0 => TIMEOUT_MILLIS,
+            millis => millis,
+        };
         Ok(Header {
             at,
             layout,
@@ -180,6 +194,7 @@ impl Header {
             sense: (pointer(2), usize::from(bytes[9])),
             pieces: vec![(pointer(0), len)],
             len,
+            nanos: u64::from(millis) * 1_000_000,
         })
     }
 
@@ -218,11 +233,14 @@ impl Header {
             header: self,
             memory,
         };
-        let outcome = match deed.begin(open, call, &cdb)? {
-            Ok(outcome) => outcome,
-            Err(check) => Answer::Now(Err(check)),
-        };
-        outcome.map(move |outcome| deed.end(outcome?))
+        match deed.begin(open, call, &cdb)? {
+            Err(check) => deed.end(Some(Err(check))).map(Answer::Now),
+            Ok(Answer::Later(rest)) => Ok(Answer::Later(Box::new(move |interrupt| {
+                let outcome = in_time(&deed.disk.engine, deed.header.nanos, interrupt, rest)?;
+                deed.end(outcome)
+            }))),
+            Ok(at_once) => at_once.map(move |outcome| deed.end(Some(outcome?))),
+        }
     }
 }
 
@@ -247,7 +265,7 @@ impl Deed {
             (Err(check), _) | (_, Err(check)) => return Ok(Err(check)),
         };
         let is_reader = call.flags & flags::O_ACCMODE == flags::O_RDONLY;
-        if command.is_writing() && is_reader {
+        if command.is_for_writers() && is_reader {
             return Err(Error::new(Errno::EPERM, "SG_IO: the file is not open for writing"));
         }
         let takes = command.takes(unit.block);
@@ -276,9 +294,17 @@ impl Deed {
         Ok(data)
     }
 
-    /// Tells the caller what became of it.
-    fn end(&self, outcome: Outcome) -> Result<IoctlAnswer, Error> {
+    /// Tells the caller what became of it; `None`: its time has passed.
+    fn end(&self, outcome: Option<Outcome>) -> Result<IoctlAnswer, Error> {
+        let nanos = self.disk.engine.now().since(self.begun);
         let header = &self.header;
+        let result_at = header.at + header.layout.result as u64;
+        let Some(outcome) = outcome else {
+            let result = result(Status::TimedOut, header.len, nanos);
+            self.memory.write(result_at, &result)?;
+            self.disk.tell(None);
+            return Ok((0, Vec::new()));
+        };
         let (moved, sense) = match &outcome {
             Ok(data) if header.way == Way::ToCaller => {
                 let data = &data[..data.len().min(header.len)];
@@ -295,9 +321,9 @@ impl Deed {
                 (0, sense)
             }
         };
-        let nanos = self.disk.engine.now().since(self.begun);
-        let result = result(outcome.is_ok(), sense.len(), header.len - moved, nanos);
-        self.memory.write(header.at + header.layout.result as u64, &result)?;
+        let status = if outcome.is_ok() { Status::Good } else { Status::Check(sense.len()) };
+        let result = result(status, header.len - moved, nanos);
+        self.memory.write(result_at, &result)?;
         let refused = outcome.err().filter(|check| !check.is_units);
         self.disk.tell(refused.map(|Check { sense, field, .. }| Told { sense, field }));
         Ok((0, Vec::new()))
@@ -316,17 +342,57 @@ impl Deed {
     }
 }
 
+/// Does the rest of a command, unless it takes longer than `nanos` of machine time: `None`.
+fn in_time<T>(
+    engine: &Engine,
+    nanos: u64,
+    interrupt: &Interrupt,
+    rest: Later<T>,
+) -> Result<Option<T>, Error> {
+    let own = Arc::new(Interrupt::default());
+    interrupt.lead(&own);
+    let has_passed = Arc::new(AtomicBool::new(false));
+    let (flag, called) = (Arc::clone(&has_passed), Arc::clone(&own));
+    let limit = engine.after(nanos, move || {
+        flag.store(true, Ordering::Release);
+        called.raise();
+    });
+    let result = rest(&own);
+    engine.cancel(limit);
+    let is_late = has_passed.load(Ordering::Acquire) && !interrupt.is_raised();
+    match result {
+        Err(error) if error.errno == Errno::EINTR && is_late => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// How a command ended.
+#[derive(Clone, Copy)]
+enum Status {
+    Good,
+    /// With so many bytes of sense.
+    Check(usize),
+    TimedOut,
+}
+
 /// The structure from `status` to its end, without padding.
-fn result(is_good: bool, sense_len: usize, left: usize, nanos: u64) -> [u8; 20] {
+fn result(status: Status, left: usize, nanos: u64) -> [u8; 20] {
     const CHECK_CONDITION: u8 = 0x02;
+    const DID_TIME_OUT: u16 = 0x03;
     const DRIVER_SENSE: u16 = 0x08;
     const SG_INFO_CHECK: u32 = 1;
     let mut bytes = [0; 20];
-    if !is_good {
-        bytes[0] = CHECK_CONDITION;
-        bytes[1] = CHECK_CONDITION >> 1;
-        bytes[3] = u8::try_from(sense_len).unwrap_or(u8::MAX);
-        bytes[6..8].copy_from_slice(&DRIVER_SENSE.to_ne_bytes());
+    match status {
+        Status::Good => {}
+        Status::Check(sense_len) => {
+            bytes[0] = CHECK_CONDITION;
+            bytes[1] = CHECK_CONDITION >> 1;
+            bytes[3] = u8::try_from(sense_len).unwrap_or(u8::MAX);
+            bytes[6..8].copy_from_slice(&DRIVER_SENSE.to_ne_bytes());
+        }
+        Status::TimedOut => bytes[4..6].copy_from_slice(&DID_TIME_OUT.to_ne_bytes()),
+    }
+    if !matches!(status, Status::Good) {
         bytes[16..20].copy_from_slice(&SG_INFO_CHECK.to_ne_bytes());
     }
     let millis = u32::try_from(nanos / 1_000_000).unwrap_or(u32::MAX);
@@ -338,6 +404,7 @@ fn result(is_good: bool, sense_len: usize, left: usize, nanos: u64) -> [u8; 20] 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use devices::engine::Time;
     use proptest::prelude::*;
 
     fn bytes(layout: &Layout) -> Vec<u8> {
@@ -376,10 +443,42 @@ mod tests {
 
     #[test]
     fn a_failure_is_a_check_condition_with_sense() {
-        let bytes = result(false, 18, 512, 3_000_000);
+        let bytes = result(Status::Check(18), 512, 3_000_000);
         assert_eq!(bytes[..8], [2, 1, 0, 18, 0, 0, 8, 0]);
         assert_eq!((int(&bytes, 8), int(&bytes, 12), int(&bytes, 16)), (512, 3, 1));
-        assert_eq!(result(true, 0, 0, 0), [0; 20]);
+        assert_eq!(result(Status::Good, 0, 0), [0; 20]);
+        let bytes = result(Status::TimedOut, 512, 0);
+        assert_eq!((bytes[..8].to_vec(), int(&bytes, 16)), (vec![0, 0, 0, 0, 3, 0, 0, 0], 1));
+    }
+
+    #[test]
+    fn a_time_of_none_is_the_default() {
+        for layout in [&LAYOUT_32, &LAYOUT_64] {
+            let mut bytes = bytes(layout);
+            assert_eq!(Header::parse(0, layout, &bytes).unwrap().nanos, 60_000_000_000);
+            bytes[layout.pointers + 3 * layout.word] = 250;
+            assert_eq!(Header::parse(0, layout, &bytes).unwrap().nanos, 250_000_000);
+        }
+    }
+
+    #[test]
+    fn what_takes_longer_is_ended_and_what_is_called_away_is_not_late() {
+        let engine = Engine::new(Time::Simulated);
+        let for_ever = |engine: &Arc<Engine>| -> Later<()> {
+            let engine = Arc::clone(engine);
+            Box::new(move |interrupt| {
+                let waited = engine.wait(&Arc::default(), Some(interrupt), || false);
+                waited.map_err(|_| Error::plain(Errno::EINTR))
+            })
+        };
+        let interrupt = Interrupt::default();
+        let late = in_time(&engine, 5_000, &interrupt, for_ever(&engine));
+        assert_eq!((late.unwrap(), engine.now()), (None, SimTime(5_000)));
+        let soon = in_time(&engine, 5_000, &interrupt, Box::new(|_| Ok(7)));
+        assert_eq!((soon.unwrap(), engine.skip_to_next()), (Some(7), false), "its limit is gone");
+        interrupt.raise();
+        let away = in_time(&engine, 5_000, &interrupt, for_ever(&engine));
+        assert_eq!(away.unwrap_err().errno, Errno::EINTR);
     }
 
     proptest! {

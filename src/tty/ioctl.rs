@@ -48,6 +48,8 @@ commands! {
     TIOCVHANGUP = 0x5437;
     TIOCMIWAIT = 0x545c;
     TIOCGICOUNT = 0x545d;
+    TIOCGRS485 = 0x542e;
+    TIOCSRS485 = 0x542f;
     TIOCGEXCL = 0x8004_5440;
     TCGETS2 = 0x802c_542a;
     TCSETS2 = 0x402c_542b;
@@ -71,6 +73,12 @@ const TENTH: u64 = 100_000_000;
 const KIND_16550A: u32 = 4;
 /// Bytes of `struct serial_struct` where a pointer has 64 bits.
 const SERIAL_BYTES: usize = 72;
+/// Bytes of `struct serial_rs485`: flags, two delays, five that are reserved.
+const RS485_BYTES: usize = 32;
+/// `SER_RS485_ENABLED`: the line goes one way at a time,
+const RS485_ENABLED: u32 = 0x01;
+/// `SER_RS485_RX_DURING_TX`: and yet is heard while it sends.
+const RS485_RX_DURING_TX: u32 = 0x10;
 /// Numbers in `struct serial_icounter_struct`.
 const COUNTS: usize = 20;
 
@@ -126,6 +134,7 @@ pub(super) fn obey(
             settings(file, tty, ioctl)
         }
         TCSBRK | TCSBRKP | TIOCSBRK | TIOCCBRK => breaks(file, tty, ioctl),
+        TIOCGRS485 | TIOCSRS485 => duplex(tty, ioctl),
         TCXONC => flow(tty, ioctl),
         TCFLSH => flush(tty, ioctl),
         TIOCEXCL | TIOCNXCL => {
@@ -255,6 +264,20 @@ fn breaks(
             Ok(Answer::Blocked(Blocked { queue, seen, retry }))
         }
     }
+}
+
+/// Half duplex, as linux/serial.h has it: an RS-485 line that isn't heard while it sends. Of all
+/// that can be asked for, what is not told back is not there.
+fn duplex(tty: &Tty, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {
+    if ioctl.cmd == TIOCSRS485 {
+        let bytes = take(ioctl, RS485_BYTES)?;
+        let flags = bytes.first_chunk().map_or(0, |flags| u32::from_ne_bytes(*flags));
+        tty.port.set_half_duplex(flags & (RS485_ENABLED | RS485_RX_DURING_TX) == RS485_ENABLED);
+    }
+    let flags = if tty.port.is_half_duplex() { RS485_ENABLED } else { 0 };
+    let mut bytes = flags.to_ne_bytes().to_vec();
+    bytes.resize(RS485_BYTES, 0);
+    give(ioctl, bytes)
 }
 
 fn flow(tty: &Tty, ioctl: &IoctlCall<'_>) -> Result<Answer<IoctlAnswer>, Error> {

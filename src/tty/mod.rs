@@ -23,7 +23,7 @@ use crate::error::{Errno, Error};
 use crate::holders::Claim;
 use crate::sync::{Arc, Mutex};
 use devices::engine::Engine;
-use devices::{Clock, Heard, SerialCounters, SerialPort, Signals, SimTime, WaitQueue};
+use devices::{Clock, Heard, RingState, SerialCounters, SerialPort, Signals, SimTime, WaitQueue};
 use discipline::{Discipline, Effects, KEPT_MAX};
 use termios::{CLOCAL, CRTSCTS, HUPCL, ICANON, IXOFF, Termios, cc};
 
@@ -86,6 +86,12 @@ pub struct Shown {
     pub settings: String,
     /// Open files.
     pub opens: u32,
+    /// What arrives while it sends is lost.
+    pub is_half_duplex: bool,
+    /// How often its chip is looked at, in nanoseconds; `None`: it interrupts.
+    pub poll_nanos: Option<u64>,
+    /// The driver's rings, of what came in and of what is to be sent.
+    pub rings: [RingState; 2],
     /// The modem lines.
     pub signals: Signals,
     /// What the driver counted.
@@ -337,6 +343,9 @@ impl Tty {
             place: self.port.place(),
             settings: state.discipline.termios().shown(),
             opens: state.opens,
+            is_half_duplex: self.port.is_half_duplex(),
+            poll_nanos: self.port.poll_nanos(),
+            rings: self.port.rings(),
             signals: self.port.signals(),
             counters: self.port.counters(),
             dropped: state.discipline.dropped(),

@@ -7,8 +7,8 @@ use crate::serial_manual::{
     IER_MODEM, IER_RECEIVED, IIR, IIR_EMPTY, IIR_FIFO, IIR_LINE, IIR_MODEM, IIR_NONE, IIR_RECEIVED,
     IIR_TIMEOUT, LCR, LCR_BITS, LCR_BREAK, LCR_DLAB, LCR_EVEN, LCR_PARITY, LCR_STICK,
     LCR_TWO_STOPS, LSR, LSR_BAD, LSR_EMPTY, LSR_FRAMING, LSR_IDLE, LSR_OVERRUN, LSR_PARITY,
-    LSR_READY, MCR, MCR_DTR, MCR_LOOP, MCR_OUT1, MCR_OUT2, MCR_RTS, MSR, MSR_CHANGES, MSR_CTS,
-    MSR_DCD, MSR_DSR, MSR_RI, SCR,
+    LSR_READY, MCR, MCR_DTR, MCR_HALF, MCR_LOOP, MCR_OUT1, MCR_OUT2, MCR_RTS, MSR, MSR_CHANGES,
+    MSR_CTS, MSR_DCD, MSR_DSR, MSR_RI, SCR,
 };
 use std::collections::VecDeque;
 
@@ -292,7 +292,7 @@ impl Chip {
             }
             MCR => {
                 let old = self.outputs();
-                self.mcr = value & 0x1f;
+                self.mcr = value & (0x1f | MCR_HALF);
                 effects.outputs = Some(self.outputs()).filter(|new| *new != old);
             }
             SCR => self.scr = value,
