@@ -43,6 +43,7 @@ pub mod ram;
 pub mod reserve;
 pub mod sd;
 pub mod serial_manual;
+pub mod sink;
 pub mod st;
 pub mod switch;
 pub mod sync;

@@ -6,6 +6,7 @@ use crate::{Check, check};
 pub const CHECKS: &[Check] = &[
     check("machine_files_with_a_wrong_word", &[], machine_files),
     check("a_refused_machine_leaves_no_images", &[], no_images),
+    check("a_door_that_cannot_open_refuses_the_machine", &[], doors),
     check("settings_with_a_wrong_word", &[], settings),
     check("state_directories_that_cannot_be", &[], state_directories),
     check("mount_points_that_cannot_be", &[], mount_points),
@@ -36,6 +37,9 @@ fn machine_files() {
         ("[cache]\nsize = \"0\"\n", "m.toml:2: \"size\" of [cache] is at least"),
         ("[[disk]\n", "m.toml:1"),
         ("[cache]\nsize = \"lots\"\n", "m.toml:2:"),
+        ("[[printer]]\nname = \"lp0\"\nsink = \"|\"\n", "m.toml:3: \"sink\" of lp0: no command"),
+        ("[[printer]]\nname = \"lp0\"\nsink = \"no/out\"\n", "there is no directory"),
+        ("[[serial]]\nname = \"ttyS0\"\npeer = \"ttyS1\"\n", "m.toml:3: \"peer\" of ttyS0: "),
     ];
     for (text, words) in cases {
         std::fs::write(h.scratch().join("m.toml"), text).expect("a machine file");
@@ -47,6 +51,28 @@ fn machine_files() {
     for script in ["--machine $T/none.toml", "--machine $T", "--machine /dev/null/x"] {
         let said = h.try_sh(&format!("spindle mount $M --state $S {script}"));
         assert!(said.status == 1 && said.err.starts_with("spindle: "), "{said:?}");
+    }
+}
+
+fn doors() {
+    let h = House::unmounted(&[]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port();
+    let lpd = format!("[lpd]\nlisten = \"127.0.0.1:{port}\"\n");
+    let raw = format!(
+        "[[disk]]\nname = \"sd0\"\nsize = \"1M\"\n[[printer]]\nname = \"lp0\"\n\
+         [jetdirect]\nlp0 = \"127.0.0.1:{port}\"\n"
+    );
+    for (text, place) in [
+        (lpd, "m.toml:2: \"listen\" of [lpd]: "),
+        (raw, "m.toml:7: \"lp0\" of [jetdirect]: "),
+        ("[lpd]\nlisten = \"192.0.2.1:5515\"\n".into(), "m.toml:2: \"listen\" of [lpd]: "),
+    ] {
+        std::fs::write(h.scratch().join("m.toml"), &text).expect("a machine file");
+        let said = h.try_sh("cd $T; spindle mount $M --state $S --machine m.toml");
+        assert!(said.status == 1 && said.err.contains(place), "{text}: {said:?}");
+        assert!(said.err.contains("; another program listens there") || place.contains(":2:"));
+        h.sh("! mountpoint -q $M; ! ls $S/*.img");
     }
 }
 
