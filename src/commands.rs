@@ -81,14 +81,12 @@ fn printing(command: &Command, office: &Office) -> Result<ExitCode, String> {
         Command::Lpmove(args) => ("lpmove", lpr::lpmove(office, args)),
         _ => return Err("no command of the spooler".into()),
     };
-    let Said { out, wrong } =
+    let Said { out, wrong, notes } =
         said.unwrap_or_else(|words| Said { wrong: vec![words], ..Said::default() });
     print(out)?;
-    if wrong.is_empty() {
-        return Ok(ExitCode::SUCCESS);
-    }
+    let status = if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let is_called = std::env::args_os().next().is_some_and(|word| cli::called(&word).is_some());
-    let lines = wrong.iter().flat_map(|words| words.lines()).map(|line| match line {
+    let lines = notes.iter().chain(&wrong).flat_map(|words| words.lines()).map(|line| match line {
         line if line.starts_with('?') => line.to_owned(),
         line => format!("{name}: {line}"),
     });
@@ -100,7 +98,7 @@ fn printing(command: &Command, office: &Office) -> Result<ExitCode, String> {
     } else {
         tell(&lines.join("\n"));
     }
-    Ok(ExitCode::FAILURE)
+    Ok(status)
 }
 
 /// Prints; that the reader has gone away (`| head`) is no failure.

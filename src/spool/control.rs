@@ -8,7 +8,7 @@ use super::Spool;
 use super::job::{Job, PRIORITY_MAX};
 use super::ops::{Done, Plan};
 use super::queue::{Core, Flags, Wish};
-use super::view::{user_name, user_number};
+use super::view::{user_name, user_number, user_of};
 use crate::ctl;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Caller, Control};
@@ -259,8 +259,19 @@ impl QueueControl {
             };
             match word.parse::<u64>() {
                 Ok(id) => ids.push(self.spool.job_in(&core, &self.queue, id)?.id),
-                Err(_) => ids.extend(all.iter().copied().filter(is_meant)),
+                Err(_) => {
+                    let before = ids.len();
+                    ids.extend(all.iter().copied().filter(is_meant));
+                    if ids.len() == before && word != "-" {
+                        let words = format!("no jobs of that user in {}", self.queue);
+                        let words = format!("{}: {words}", ctl::shown(word));
+                        return Err(Error::new(Errno::ENOENT, words));
+                    }
+                }
             }
+        }
+        if ids.is_empty() {
+            return Ok((None, format!("no jobs of yours in {}\n", self.queue)));
         }
         ids.sort_unstable();
         ids.dedup();
@@ -319,11 +330,17 @@ impl QueueControl {
     }
 
     /// `submit .STAGED [name=N] [copies=N] [priority=N] [hold=1] [until=SECONDS] [class=C]
-    /// [banner=0] [file=BYTES:NAME]..`
+    /// [banner=0] [user=NAME] [file=BYTES:NAME]..`
     fn submit(&self, caller: &Caller, words: &[String]) -> Outcome {
         let Some((staged, options)) = words.split_first() else {
             return Err(wrong("submit: which staged file?"));
         };
+        let user = options.iter().find_map(|option| option.strip_prefix("user="));
+        if user.is_some() && caller.uid != 0 {
+            return Err(Error::new(Errno::EPERM, "only root prints for another user"));
+        }
+        // Before the queues are locked: somebody else may have to be asked.
+        let owner = user.and_then(user_of);
         let mut core = self.spool.core.lock();
         let id = core.named(&self.queue, caller.uid, OsStr::new(staged));
         let id = id.ok_or_else(|| {
@@ -334,7 +351,12 @@ impl QueueControl {
             return Err(Error::plain(Errno::EPERM));
         }
         let mut name = String::new();
-        for option in options {
+        match (owner, user) {
+            (Some(owner), _) => (job.uid, job.gid) = owner,
+            (None, Some(user)) => user.clone_into(&mut job.agent),
+            (None, None) => {}
+        }
+        for option in options.iter().filter(|option| !option.starts_with("user=")) {
             order(&mut job, &mut name, option)
                 .ok_or_else(|| wrong(format!("submit: {} is wrong", ctl::shown(option))))?;
         }
