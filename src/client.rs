@@ -58,14 +58,18 @@ pub fn ctl(point: &Path, command: &str) -> Result<String, String> {
     }
 }
 
-/// How `path` becomes a device on the machine at `point`.
+/// How `path` becomes a device on the machine at `point`, and why it does not in the end: what
+/// there is of the way is told also of a file that is not there.
 ///
 /// # Errors
 /// As [`ctl`].
-pub fn resolve(point: &Path, path: &Path) -> Result<String, String> {
+pub fn resolve(point: &Path, path: &Path) -> Result<(String, Option<String>), String> {
     let inside = inside(point, path);
     let inside = inside.to_str().ok_or_else(|| format!("{}: not UTF-8", path.display()))?;
-    ctl(point, &format!("resolve {}", quoted(inside)))
+    let stages = ctl(point, &format!("resolve {}", quoted(inside)))?;
+    let is_missing = stages.lines().any(|line| line.starts_with("inode=none"));
+    let why = is_missing.then(|| format!("{inside}: No such file or directory"));
+    Ok((stages, why))
 }
 
 /// `path` as the machine knows it: without the mount point, from wherever it is seen.

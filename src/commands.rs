@@ -46,7 +46,11 @@ pub fn run(cli: &Cli, drivers: &[&'static dyn Driver], boot: Boot) -> Result<Exi
             };
             print(client::status(&at()?, style)?)
         }
-        Command::Resolve { path } => print(client::resolve(&at()?, path)?),
+        Command::Resolve { path } => {
+            let (stages, why) = client::resolve(&at()?, path)?;
+            print(stages)?;
+            why.map_or(Ok(ExitCode::SUCCESS), |why| Err(format!("resolve: {why}")))
+        }
         Command::Ctl { command } => print(client::ctl(&at()?, &command.join(" "))?),
         Command::Devctl(args) => print(devctl::run(&at()?, args)?),
         Command::Lpr(_)

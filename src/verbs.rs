@@ -406,6 +406,13 @@ fn fault(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<St
         && let Some(disk) = kernel.special.disk(name)
     {
         check_faults(disk, "fault")?;
+        // A rule that could never match is a slip. What else is wrong with it is told below.
+        let blocks = devices::fault::parse(&words[1..]).ok().and_then(|rule| rule.blocks);
+        let sectors = disk.geometry()?.sectors;
+        if let Some((_, last)) = blocks.filter(|(_, last)| *last >= sectors) {
+            let words = format!("add: block {last}: the last of {name} is {}", sectors - 1);
+            return Err(refuse("fault", &words));
+        }
     }
     let answer = kernel.machine.faults.command(&words);
     answer.map(Answer::Now).map_err(|why| Error::new(Errno::EINVAL, why))
