@@ -152,6 +152,13 @@ fn garbage_to_ctl() {
         ("mount -t mem none /nope", "mount: /nope: "),
         ("mknod /nope/x b 8 0", "mknod: /nope: "),
         ("mknod /dev/sd0 b 8 0", "mknod: /dev/sd0: "),
+        ("paper lp0 x", "paper: x: a number up to 4294967295 or endless is right"),
+        ("cover lp0 ajar", "cover: ajar: open or closed is right"),
+        ("jam nosuch", "jam: no printer nosuch (there are lp0, lp1)"),
+        ("pause lp0", "pause: rlp0: pause is for disks; lpc stop stops a printer"),
+        ("freeze ttyS0", "freeze: ttyS0: freeze is for disks; hold keeps a port's driver from it"),
+        ("fault add x on sd0 block=9-131072 do hang", "block 131072: the last of sd0 is 131071"),
+        ("fault add x on sd0 block=9-1 do hang", "block=A-B with A not above B"),
     ] {
         let error = h.refused(line);
         assert!(error.contains(words), "{line}: {error}");
@@ -169,6 +176,10 @@ fn garbage_to_ctl() {
     assert!(h.text("ctl").contains("no such command: frob"), "{}", h.text("ctl"));
     assert_eq!(h.text("proc/mounts"), before);
     h.sh("spindle --at $M status | grep sd0 | grep -q idle");
+    let said = h.try_sh("spindle --at $M resolve /dev/nope");
+    let words = "spindle: resolve: /dev/nope: No such file or directory";
+    assert!(said.status == 1 && said.err == words, "{said:?}");
+    assert!(said.out.starts_with("prefix=/dev type=dev\n"), "{said:?}");
 }
 
 fn command_lines() {

@@ -47,9 +47,12 @@ pub fn run(cli: &Cli, drivers: &[&'static dyn Driver], boot: Boot) -> Result<Exi
             print(client::status(&at()?, style)?)
         }
         Command::Resolve { path } => {
-            let (stages, why) = client::resolve(&at()?, path)?;
-            print(stages)?;
-            why.map_or(Ok(ExitCode::SUCCESS), |why| Err(format!("resolve: {why}")))
+            let stages = client::resolve(&at()?, path)?;
+            print(&stages)?;
+            match client::is_missing(&stages) {
+                true => Err(format!("resolve: {}: No such file or directory", path.display())),
+                false => Ok(ExitCode::SUCCESS),
+            }
         }
         Command::Ctl { command } => print(client::ctl(&at()?, &command.join(" "))?),
         Command::Devctl(args) => print(devctl::run(&at()?, args)?),
