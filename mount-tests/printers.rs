@@ -144,8 +144,8 @@ fn class_members() {
     drained(&h, "any");
     assert!(out(&h, "lp1.out").ends_with("late\n"));
     // One that fails gives the job to the others at once.
-    let h = House::with(&["--set", "lp0.sink=|exit 1"]);
-    sh(&h, "for n in 1 2 3; do echo $n >$M/spool/any/j; done");
+    let h = House::with(&["--set", "lp0.sink=o/%j"]);
+    sh(&h, ": >$S/o; for n in 1 2 3; do echo $n >$M/spool/any/j; done");
     drained(&h, "any");
     assert_eq!(out(&h, "lp1.out"), "1\n2\n3\n");
 }
