@@ -44,6 +44,7 @@ pub mod reserve;
 pub mod ring;
 pub mod sd;
 pub mod serial_manual;
+pub mod sink;
 pub mod st;
 pub mod switch;
 pub mod sync;

@@ -10,6 +10,7 @@ use crate::contract::{
 };
 use crate::machine::Machine;
 use crate::manual::printer as manual;
+use crate::sink::Sink;
 use crate::sync::{Arc, Mutex};
 use crate::value::{format_rate, parse_rate};
 
@@ -111,6 +112,11 @@ impl Driver for Lp {
 
     fn keys(&self) -> &'static [Key] {
         KEYS
+    }
+
+    fn check(&self, unit: &UnitConfig) -> Result<(), (&'static str, String)> {
+        let sink = unit.text("sink").map_or(Ok(()), |text| Sink::parse(text, None)?.check(None));
+        sink.map_err(|words| ("sink", words))
     }
 
     fn attach(&self, unit: &UnitConfig, machine: &Machine) -> Result<Attached, AttachError> {

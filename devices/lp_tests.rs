@@ -154,7 +154,11 @@ fn a_worn_ribbon_stops_it_between_two_letters() {
 
 #[test]
 fn an_output_that_cannot_be_had_is_told() {
-    let office = office(&[("sink", Value::Text("no/such/dir/x".into()))]);
+    // An address of its own: its port is nobody's once it is closed.
+    let listener = std::net::TcpListener::bind("127.66.1.4:0").unwrap();
+    let sink = format!("tcp://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let office = office(&[("sink", Value::Text(sink))]);
     office.ioctl(commands::BEGIN, b"1 x").unwrap();
     assert_eq!(office.settle(), Err(IoError::Hardware));
 }

@@ -6,6 +6,7 @@ use crate::{Check, check};
 pub const CHECKS: &[Check] = &[
     check("machine_files_with_a_wrong_word", &[], machine_files),
     check("a_refused_machine_leaves_no_images", &[], no_images),
+    check("a_door_that_cannot_open_refuses_the_machine", &[], doors),
     check("settings_with_a_wrong_word", &[], settings),
     check("state_directories_that_cannot_be", &[], state_directories),
     check("mount_points_that_cannot_be", &[], mount_points),
@@ -36,6 +37,9 @@ fn machine_files() {
         ("[cache]\nsize = \"0\"\n", "m.toml:2: \"size\" of [cache] is at least"),
         ("[[disk]\n", "m.toml:1"),
         ("[cache]\nsize = \"lots\"\n", "m.toml:2:"),
+        ("[[printer]]\nname = \"lp0\"\nsink = \"|\"\n", "m.toml:3: \"sink\" of lp0: no command"),
+        ("[[printer]]\nname = \"lp0\"\nsink = \"no/out\"\n", "there is no directory"),
+        ("[[serial]]\nname = \"ttyS0\"\npeer = \"ttyS1\"\n", "m.toml:3: \"peer\" of ttyS0: "),
     ];
     for (text, words) in cases {
         std::fs::write(h.scratch().join("m.toml"), text).expect("a machine file");
@@ -47,6 +51,28 @@ fn machine_files() {
     for script in ["--machine $T/none.toml", "--machine $T", "--machine /dev/null/x"] {
         let said = h.try_sh(&format!("spindle mount $M --state $S {script}"));
         assert!(said.status == 1 && said.err.starts_with("spindle: "), "{said:?}");
+    }
+}
+
+fn doors() {
+    let h = House::unmounted(&[]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port();
+    let lpd = format!("[lpd]\nlisten = \"127.0.0.1:{port}\"\n");
+    let raw = format!(
+        "[[disk]]\nname = \"sd0\"\nsize = \"1M\"\n[[printer]]\nname = \"lp0\"\n\
+         [jetdirect]\nlp0 = \"127.0.0.1:{port}\"\n"
+    );
+    for (text, place) in [
+        (lpd, "m.toml:2: \"listen\" of [lpd]: "),
+        (raw, "m.toml:7: \"lp0\" of [jetdirect]: "),
+        ("[lpd]\nlisten = \"192.0.2.1:5515\"\n".into(), "m.toml:2: \"listen\" of [lpd]: "),
+    ] {
+        std::fs::write(h.scratch().join("m.toml"), &text).expect("a machine file");
+        let said = h.try_sh("cd $T; spindle mount $M --state $S --machine m.toml");
+        assert!(said.status == 1 && said.err.contains(place), "{text}: {said:?}");
+        assert!(said.err.contains("; another program listens there") || place.contains(":2:"));
+        h.sh("! mountpoint -q $M; ! ls $S/*.img");
     }
 }
 
@@ -126,6 +152,13 @@ fn garbage_to_ctl() {
         ("mount -t mem none /nope", "mount: /nope: "),
         ("mknod /nope/x b 8 0", "mknod: /nope: "),
         ("mknod /dev/sd0 b 8 0", "mknod: /dev/sd0: "),
+        ("paper lp0 x", "paper: x: a number up to 4294967295 or endless is right"),
+        ("cover lp0 ajar", "cover: ajar: open or closed is right"),
+        ("jam nosuch", "jam: no printer nosuch (there are lp0, lp1)"),
+        ("pause lp0", "pause: rlp0: pause is for disks; lpc stop stops a printer"),
+        ("freeze ttyS0", "freeze: ttyS0: freeze is for disks; hold keeps a port's driver from it"),
+        ("fault add x on sd0 block=9-131072 do hang", "block 131072: the last of sd0 is 131071"),
+        ("fault add x on sd0 block=9-1 do hang", "block=A-B with A not above B"),
     ] {
         let error = h.refused(line);
         assert!(error.contains(words), "{line}: {error}");
@@ -143,6 +176,10 @@ fn garbage_to_ctl() {
     assert!(h.text("ctl").contains("no such command: frob"), "{}", h.text("ctl"));
     assert_eq!(h.text("proc/mounts"), before);
     h.sh("spindle --at $M status | grep sd0 | grep -q idle");
+    let said = h.try_sh("spindle --at $M resolve /dev/nope");
+    let words = "spindle: resolve: /dev/nope: No such file or directory";
+    assert!(said.status == 1 && said.err == words, "{said:?}");
+    assert!(said.out.starts_with("prefix=/dev type=dev\n"), "{said:?}");
 }
 
 fn command_lines() {

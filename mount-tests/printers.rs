@@ -20,6 +20,9 @@ pub const CHECKS: &[Check] = &[
     check("sp_a_printer_on_the_network_goes_and_comes", &["python3"], network),
     check("sp_a_full_journal_refuses_and_keeps", &["root"], full_journal),
     check("sp_lpstat_and_lpc_say_it_in_their_words", &[], words),
+    check("sp_nothing_to_do_is_said", &[], nothing_to_do),
+    check("sp_lpr_obeys_the_flags_of_its_manual", &["pr"], flags),
+    check("sp_lprs_user_is_roots_to_name", &["root", "setpriv"], other_owner),
 ];
 
 /// A machine described by the default one and `more`.
@@ -141,8 +144,8 @@ fn class_members() {
     drained(&h, "any");
     assert!(out(&h, "lp1.out").ends_with("late\n"));
     // One that fails gives the job to the others at once.
-    let h = House::with(&["--set", "lp0.sink=gone/out"]);
-    sh(&h, "for n in 1 2 3; do echo $n >$M/spool/any/j; done");
+    let h = House::with(&["--set", "lp0.sink=o/%j"]);
+    sh(&h, ": >$S/o; for n in 1 2 3; do echo $n >$M/spool/any/j; done");
     drained(&h, "any");
     assert_eq!(out(&h, "lp1.out"), "1\n2\n3\n");
 }
@@ -389,4 +392,80 @@ fn words() {
         let right = if name == "lpc" { 1 } else { 2 }; // all its words are a command's
         assert_eq!(said.status, right, "{said:?}");
     }
+}
+
+/// Commands that find nothing to do say so; a class that cannot print does too.
+fn nothing_to_do() {
+    let h = House::new();
+    sh(&h, "spindle lpc stop lp0; echo a >$M/spool/lp0/a; spindle lpr -P any /etc/passwd");
+    drained(&h, "any");
+    for (refused, words) in [
+        ("spindle lprm nosuchuser", "lprm: nosuchuser: no jobs of that user in lp0"),
+        ("echo rm nosuchuser >$M/spool/lp0/.ctl", "No such file"),
+        ("spindle cancel -u nosuchuser", "cancel: nosuchuser: no jobs of that user"),
+        ("spindle cancel -u nosuchuser nosuch", "cancel: "),
+        ("spindle cancel", "cancel: which job? "),
+        ("spindle cancel lp1", "cancel: cancel-job failed: lp1: no job is being printed"),
+        ("spindle lpr -m /etc/passwd", "lpr: -m: nobody here sends mail"),
+        ("spindle lpr -i99999 /etc/passwd", "lpr: -i: 99999: at most"),
+        ("spindle lpr - </dev/null", "lpr: standard input is empty"),
+    ] {
+        let said = try_sh(&h, refused);
+        assert!(said.status == 1 && said.err.contains(words), "{refused}: {said:?}");
+    }
+    for misused in ["lpr -w 60 /etc/passwd", "lpr -l -p /etc/passwd", "lpstat -W soon"] {
+        assert_eq!(try_sh(&h, &format!("spindle {misused}")).status, 2, "{misused}");
+    }
+    assert_eq!(sh(&h, "spindle lprm -P lp1 -"), "no jobs of yours in lp1");
+    assert_eq!(sh(&h, "ls $M/spool/lp0"), "1-a", "what was refused has changed something");
+    assert_eq!(sh(&h, "spindle cancel -u $(id -un); ls $M/spool/lp0"), "");
+    sh(&h, "spindle lpc disable lp1; echo b >$M/spool/any/b");
+    let first = sh(&h, "spindle lpq -P any");
+    assert!(first.starts_with("lp0: printing disabled; lp1: queuing disabled\nRank"), "{first}");
+    sh(&h, "spindle lpc up lp0");
+    drained(&h, "any");
+}
+
+fn flags() {
+    let h = described("[[queue]]\nname = \"lp0\"\nbanner = \"short\"", &[]);
+    sh(
+        &h,
+        "printf 'one\\n\\ntwo\\n' >$T/f; cd $T; spindle lpr -Plp1 -i f; spindle lpr -Plp1 -i 2 f",
+    );
+    drained(&h, "lp1");
+    assert_eq!(out(&h, "lp1.out"), "        one\n\n        two\n  one\n\n  two\n");
+    sh(
+        &h,
+        "rm $S/lp1.out; echo x | spindle lp -d lp1 - | grep -qx 'request id is lp1-3 (0 file(s))'",
+    );
+    sh(&h, "cd $T; echo y | spindle lp -d lp1 f - f | grep -q '(2 file(s))'");
+    drained(&h, "lp1");
+    assert_eq!(out(&h, "lp1.out"), "x\none\n\ntwo\ny\none\n\ntwo\n");
+    let said = try_sh(&h, "rm $S/lp1.out; spindle lpr -P lp1 -p -w 60 -T Quarterly -s $T/f");
+    assert!(said.status == 0 && said.err.contains("-s: the files are copied"), "{said:?}");
+    drained(&h, "lp1");
+    assert_eq!(sh(&h, "grep -c . $S/lp1.out; grep -o Quarterly $S/lp1.out"), "3\nQuarterly");
+    sh(&h, "spindle lpr -T Title $T/f");
+    drained(&h, "lp0");
+    assert!(out(&h, "lp0.out").contains("Job: Title  Date: "));
+    // What is done is told.
+    sh(&h, "spindle lpc stop lp0; spindle lpr $T/f; spindle lpr $T/f; spindle lprm 7");
+    let done = sh(&h, "spindle lpstat -W completed -l lp0");
+    let alerts = "\tAlerts: job-completed-successfully\n\tqueued for lp0";
+    assert!(done.starts_with("lp0-7 ") && done.ends_with(alerts), "{done}");
+    assert!(done.contains("\tStatus: removed by ") && done.contains("\tStatus: printed on lp0\n"));
+    assert!(sh(&h, "spindle lpstat -W all lp0 | cut -d' ' -f1") == "lp0-7\nlp0-6\nlp0-8");
+    assert!(sh(&h, "spindle lpstat -W not-completed lp0").starts_with("lp0-8 "));
+}
+
+fn other_owner() {
+    let h = House::new();
+    sh(&h, "chmod 755 $T; spindle lpc stop lp0; spindle lpr -U nobody /etc/passwd");
+    sh(&h, "spindle lpr -U stranger /etc/passwd; spindle lpq -l | grep -q '^stranger: 2nd'");
+    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    let lpr = format!("{nobody} spindle --at $M lpr -U root /etc/passwd");
+    let said = try_sh(&h, &lpr);
+    assert!(said.status == 1 && said.err.contains("only root prints for another"), "{said:?}");
+    sh(&h, &format!("{nobody} spindle --at $M lprm 1 | grep -q dequeued; ls $M/spool/lp0"));
+    assert_eq!(sh(&h, "ls $M/spool/lp0"), "2-passwd");
 }

@@ -24,6 +24,7 @@ pub const CHECKS: &[Check] = &[
     check("a_medium_error_fails_its_blocks_only", &[], medium_error),
     check("hw_04_bad_sectors_go_to_spares", &[], bad_sectors),
     check("a_full_host_disk_is_told", &["root", "mount"], full_host),
+    check("what_a_full_host_cannot_save_is_read", &["root", "mount"], full_host_bad_sector),
     check("kd_04_a_hit_takes_the_short_path", &[], short_path),
     check("virtual_time_does_not_sleep", &[], virtual_time),
 ];
@@ -344,6 +345,30 @@ fn full_host() {
          cmp -n $((32<<20)) $T/f $S/sd0.img || exit 8
          grep -q '^sd0 .* idle ' $M/proc/status || exit 9
          ! grep -q pending $M/proc/errors || exit 10",
+    );
+    assert!(said.status == 0, "{said:?}");
+}
+
+fn full_host_bad_sector() {
+    let h = House::unmounted(&[]);
+    h.sh("mkdir $S; mount -t tmpfs -o size=4M none $S");
+    let said = h.try_sh(
+        "trap 'spindle umount $M >/dev/null 2>&1 || true; umount $S' EXIT
+         head -c 512 /dev/urandom >$T/b
+         spindle mount $M --state $S
+         for n in 100 200; do
+             dd if=$T/b of=$M/dev/rsd0 seek=$n conv=notrunc,fsync status=none
+             ctl set sd0.badsector $n >/dev/null
+         done
+         head -c 64M /dev/zero >$S/filler 2>/dev/null || true
+         dd if=$M/dev/rsd0 skip=100 count=1 status=none | cmp - $T/b || exit 1
+         dd if=$M/dev/sd0 skip=200 count=1 status=none | cmp - $T/b || exit 2
+         dd if=$T/b of=$M/dev/rsd0 seek=100 conv=notrunc 2>$T/said && exit 3
+         grep -q 'No space left' $T/said || exit 4
+         grep -q 'recovered but cannot be saved' $S/log || exit 5
+         ctl get sd0.remaps | grep -q spare && exit 6
+         rm $S/filler; dd if=$M/dev/rsd0 skip=100 count=1 status=none | cmp - $T/b || exit 7
+         ctl get sd0.remaps | grep -q '100 -> spare' || exit 8",
     );
     assert!(said.status == 0, "{said:?}");
 }

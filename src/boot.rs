@@ -1,7 +1,7 @@
 //! Switching on: description, machine, switch, cache, names, reports, control, in that order.
 
 use crate::cache::{BufferCache, CacheConfig};
-use crate::config::Config;
+use crate::config::{Config, DoorConfig};
 use crate::ctl::Verbs;
 use crate::daemon::Booted;
 use crate::error::{Errno, Error};
@@ -28,9 +28,15 @@ pub fn booted(config: &Config, state: &Path) -> Result<Booted, Error> {
     let me = std::fs::metadata("/proc/self").map_err(|e| {
         Error::new(Errno::ENOENT, format!("/proc/self: {}", crate::words::of_host(&e)))
     })?;
+    let missing = missing_images(config, state);
     let kernel = boot(config, state, (me.uid(), me.gid()))?;
     let (vfs, files) = (Arc::clone(&kernel.vfs), Arc::clone(&kernel.files));
-    let spool = start_spool(&kernel, config, state)?;
+    let spool = start_spool(&kernel, config, state).inspect_err(|_| {
+        for line in kernel.shut_down() {
+            log::error!(target: "boot", "{line}");
+        }
+        remove_unwritten(&missing);
+    })?;
     let shutdown = Box::new(move || {
         spool.stop();
         kernel.shut_down()
@@ -83,11 +89,13 @@ fn start_spool(kernel: &Arc<Kernel>, config: &Config, state: &Path) -> Result<Ar
     }
     let fs = Arc::new(SpoolFs::new(&spool));
     kernel.vfs.mounts().mount(fs, Path::new("/spool"), "spool", "spool", "rw")?;
-    if let Some(address) = &config.lpd {
-        spool.listen(address)?;
+    let told =
+        |door: &DoorConfig, why: Error| Error::new(why.errno, format!("{}: {why}", door.place));
+    if let Some(door) = &config.lpd {
+        spool.listen(&door.address).map_err(|why| told(door, why))?;
     }
-    for (queue, address) in &config.jetdirect {
-        spool.listen_raw(queue, address)?;
+    for (queue, door) in &config.jetdirect {
+        spool.listen_raw(queue, &door.address).map_err(|why| told(door, why))?;
     }
     let no_thread = |e| Error::new(Errno::EAGAIN, format!("a printer's thread: {e}"));
     spool.start().map_err(no_thread)?;

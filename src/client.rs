@@ -58,7 +58,8 @@ pub fn ctl(point: &Path, command: &str) -> Result<String, String> {
     }
 }
 
-/// How `path` becomes a device on the machine at `point`.
+/// How `path` becomes a device on the machine at `point`: as far as there is a way, also of a file
+/// that is not there ([`is_missing`]).
 ///
 /// # Errors
 /// As [`ctl`].
@@ -66,6 +67,12 @@ pub fn resolve(point: &Path, path: &Path) -> Result<String, String> {
     let inside = inside(point, path);
     let inside = inside.to_str().ok_or_else(|| format!("{}: not UTF-8", path.display()))?;
     ctl(point, &format!("resolve {}", quoted(inside)))
+}
+
+/// Whether the stages that [`resolve`] answers lead to no file.
+#[must_use]
+pub fn is_missing(stages: &str) -> bool {
+    stages.lines().any(|line| line.starts_with("inode=none"))
 }
 
 /// `path` as the machine knows it: without the mount point, from wherever it is seen.

@@ -64,7 +64,14 @@ fn obey(
             };
             print(client::status(&at()?, style)?)
         }
-        Command::Resolve { path } => print(client::resolve(&at()?, path)?),
+        Command::Resolve { path } => {
+            let stages = client::resolve(&at()?, path)?;
+            print(&stages)?;
+            match client::is_missing(&stages) {
+                true => Err(format!("resolve: {}: No such file or directory", path.display())),
+                false => Ok(ExitCode::SUCCESS),
+            }
+        }
         Command::Ctl { command } => print(client::ctl(&at()?, &command.join(" "))?),
         Command::Devctl(args) => {
             devctl::run(&at()?, args, &mut std::io::stdout()).map(ExitCode::from)
@@ -101,14 +108,12 @@ fn printing(command: &Command, office: &Office) -> Result<ExitCode, String> {
         Command::Lpmove(args) => ("lpmove", lpr::lpmove(office, args)),
         _ => return Err("no command of the spooler".into()),
     };
-    let Said { out, wrong } =
+    let Said { out, wrong, notes } =
         said.unwrap_or_else(|words| Said { wrong: vec![words], ..Said::default() });
     print(out)?;
-    if wrong.is_empty() {
-        return Ok(ExitCode::SUCCESS);
-    }
+    let status = if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let is_called = std::env::args_os().next().is_some_and(|word| cli::called(&word).is_some());
-    let lines = wrong.iter().flat_map(|words| words.lines()).map(|line| match line {
+    let lines = notes.iter().chain(&wrong).flat_map(|words| words.lines()).map(|line| match line {
         line if line.starts_with('?') => line.to_owned(),
         line => format!("{name}: {line}"),
     });
@@ -120,7 +125,7 @@ fn printing(command: &Command, office: &Office) -> Result<ExitCode, String> {
     } else {
         tell(&lines.join("\n"));
     }
-    Ok(ExitCode::FAILURE)
+    Ok(status)
 }
 
 /// Prints; that the reader has gone away (`| head`) is no failure.

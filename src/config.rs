@@ -6,6 +6,8 @@
 //!    every mistake with its file and line.
 //! 3. No text and no file makes anything here panic or wait.
 
+mod cables;
+mod door;
 mod parse;
 mod queue;
 mod reference;
@@ -25,6 +27,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 pub use devices::value::{format_size as show_size, format_time as show_time};
+pub use door::DoorConfig;
 pub use queue::QueueConfig;
 pub use reference::print_machine;
 
@@ -98,9 +101,9 @@ pub struct Config {
     /// The print queues that are described beside those of the printers.
     pub queues: Vec<QueueConfig>,
     /// Where RFC 1179 is served; `None`: nowhere.
-    pub lpd: Option<String>,
+    pub lpd: Option<DoorConfig>,
     /// Queues, and where every connection is a job of theirs.
-    pub jetdirect: Vec<(String, String)>,
+    pub jetdirect: Vec<(String, DoorConfig)>,
     places: BTreeMap<String, Place>,
 }
 
@@ -243,7 +246,9 @@ fn from_text(
     }
     let (units, places) = unit::units(&sections, drivers, &mut wrong);
     let queues = queue::queues(&sections, &units, &mut wrong);
-    let jetdirect = queue::jetdirect(&sections, &units, &queues, &mut wrong);
+    cables::check(&sections, &mut wrong);
+    let lpd = door::lpd(&sections, &mut wrong);
+    let jetdirect = door::jetdirect(&sections, &units, &queues, &mut wrong);
     let fixed = |section: &str, key: &str| fixed.get(section).and_then(|values| values.get(key));
     let number = |section, key| match fixed(section, key) {
         Some(Value::Number(number)) => Some(*number),
@@ -271,10 +276,7 @@ fn from_text(
         },
         units,
         queues,
-        lpd: match fixed("lpd", "listen") {
-            Some(Value::Text(address)) => Some(address.clone()),
-            _ => None,
-        },
+        lpd,
         jetdirect,
         places,
     };

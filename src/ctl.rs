@@ -74,7 +74,8 @@ impl Control for Verbs {
         let verb = self.find(name)?;
         if !verb.arity.contains(&rest.len()) {
             let got = rest.len();
-            let words = format!("got {got} words behind it; the form is: {}", form(verb));
+            let plural = if got == 1 { "" } else { "s" };
+            let words = format!("got {got} word{plural} behind it; the form is: {}", form(verb));
             return Err(refuse(verb.name, &words));
         }
         log::debug!(target: "ctl", "pid {} uid {}: {line}", caller.pid, caller.uid);

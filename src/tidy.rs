@@ -111,9 +111,10 @@ const MACHINE_ARROWS: &[(&str, &str)] = &[
     ("reserve", "contract engine sync"),
     ("machine", "bus contract engine fault medium sync trace"),
     ("serial_manual", ""),
+    ("sink", ""),
     (
         "chip",
-        "bus contract engine fault machine manual medium serial_manual sync tape_manual \
+        "bus contract engine fault machine manual medium serial_manual sink sync tape_manual \
          tape_timing timing trace value",
     ),
     ("ring", "contract"),
@@ -128,7 +129,8 @@ const MACHINE_ARROWS: &[(&str, &str)] = &[
     ("lib", "*"),
 ];
 const DRIVER_ARROWS: &str = "bus chip contract controller engine fault filter ioport machine \
-                             manual medium queue sync tape_manual tape_timing timing trace value";
+                             manual medium queue sink sync tape_manual tape_timing timing trace \
+                             value";
 
 #[test]
 fn the_tree_keeps_the_house_rules() {

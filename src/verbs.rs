@@ -155,14 +155,16 @@ fn panel(kernel: &Kernel, verb: &str, words: &[String]) -> Result<Answer<String>
     let plain = words[0].strip_prefix("/dev/").unwrap_or(&words[0]);
     let switch = kernel.special.switch();
     let rows: Vec<_> = switch.units().iter().filter(|row| row.driver == "lp").collect();
-    let of = |row: &devices::switch::UnitRow| row.name.trim_start_matches('r').to_owned();
+    let of =
+        |row: &devices::switch::UnitRow| row.name.strip_prefix('r').unwrap_or(&row.name).to_owned();
     let found = rows.iter().find(|row| of(row) == plain || row.name == plain);
     let unit = found.and_then(|row| switch.character(row.dev).ok());
     let Some(devices::switch::CharUnit::Device(_, _, unit)) = unit else {
         let names: Vec<String> = rows.iter().map(|row| of(row)).collect();
         let hint = match words::closest(plain, names.iter().map(String::as_str)) {
             Some(near) => format!(" (did you mean {near}?)"),
-            None => String::new(),
+            None if names.is_empty() => String::new(),
+            None => format!(" (there are {})", names.join(", ")),
         };
         let words = format!("{verb}: no printer {}{hint}", shown(plain));
         return Err(Error::new(Errno::ENXIO, words));
@@ -175,7 +177,11 @@ fn panel(kernel: &Kernel, verb: &str, words: &[String]) -> Result<Answer<String>
     };
     unit.ioctl(&mut call).map_err(|_| {
         let word = words.get(1).map_or("", String::as_str);
-        refuse(verb, &format!("{}: cannot be said to a printer", shown(word)))
+        let right = match verb {
+            "cover" => "open or closed is right".into(),
+            _ => format!("a number up to {} or endless is right", u32::MAX),
+        };
+        refuse(verb, &format!("{}: {right}", shown(word)))
     })?;
     kernel.machine.engine.crank();
     done()
@@ -412,6 +418,13 @@ fn fault(kernel: &Arc<Kernel>, _: &Caller, words: &[String]) -> Result<Answer<St
         && let Some(disk) = kernel.special.disk(name)
     {
         check_faults(disk, "fault")?;
+        // A rule that could never match is a slip. What else is wrong with it is told below.
+        let blocks = devices::fault::parse(&words[1..]).ok().and_then(|rule| rule.blocks);
+        let sectors = disk.geometry()?.sectors;
+        if let Some((_, last)) = blocks.filter(|(_, last)| *last >= sectors) {
+            let words = format!("add: block {last}: the last of {name} is {}", sectors - 1);
+            return Err(refuse("fault", &words));
+        }
     }
     let answer = kernel.machine.faults.command(&words);
     answer.map(Answer::Now).map_err(|why| Error::new(Errno::EINVAL, why))

@@ -2,6 +2,7 @@
 //!
 //! Beginning and ending a job may wait; putting bytes never does.
 
+use crate::sink::Sink;
 use crate::sync::{Arc, Mutex};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
@@ -11,7 +12,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
@@ -29,15 +30,6 @@ pub(super) enum Refused {
     NoSpace,
     /// What was put is lost, or may be.
     Broken(String),
-}
-
-/// Where the output goes.
-enum Place {
-    File(PathBuf),
-    /// A file a job: the directory, and its name with `%j` and `%n`.
-    Files(PathBuf, String),
-    Command(String),
-    Tcp(String),
 }
 
 enum Out {
@@ -78,7 +70,7 @@ impl Running {
 
 /// See the head of this file.
 pub(super) struct Paper {
-    place: Place,
+    sink: Sink,
     out: Out,
     running: Arc<Running>,
 }
@@ -88,20 +80,9 @@ fn broken(what: &str, error: &std::io::Error) -> Refused {
 }
 
 impl Paper {
-    /// As described: `FILE`, `DIR/%j-%n`, `|COMMAND`, `tcp://HOST:PORT`.
-    pub(super) fn new(sink: &str, state_dir: Option<&Path>) -> Paper {
-        let inside = |path: &str| state_dir.map_or_else(|| path.into(), |dir| dir.join(path));
-        let place = if let Some(command) = sink.strip_prefix('|') {
-            Place::Command(command.into())
-        } else if let Some(address) = sink.strip_prefix("tcp://") {
-            Place::Tcp(address.into())
-        } else if sink.contains('%') {
-            let (dir, name) = sink.rsplit_once('/').unwrap_or((".", sink));
-            Place::Files(inside(dir), name.into())
-        } else {
-            Place::File(inside(sink))
-        };
-        Paper { place, out: Out::Nothing, running: Arc::default() }
+    /// Prints on that.
+    pub(super) fn new(sink: Sink) -> Paper {
+        Paper { sink, out: Out::Nothing, running: Arc::default() }
     }
 
     /// What ends its command.
@@ -117,9 +98,9 @@ impl Paper {
     /// A job begins; `job` is its number, a blank, and its name.
     pub(super) fn begin(&mut self, job: &str) -> Result<(), Refused> {
         self.out = Out::Nothing;
-        self.out = match &self.place {
-            Place::File(path) => Out::File(open(path)?),
-            Place::Files(dir, pattern) => {
+        self.out = match &self.sink {
+            Sink::File(path) => Out::File(open(path)?),
+            Sink::Files(dir, pattern) => {
                 let (number, name) = job.split_once(' ').unwrap_or((job, "stdin"));
                 let plain = |c: char| if c == '/' || c.is_control() { '_' } else { c };
                 let name: String = name.chars().take(100).map(plain).collect();
@@ -129,7 +110,7 @@ impl Paper {
                 let file = File::create(&path).map_err(|e| broken(&path.to_string_lossy(), &e))?;
                 Out::File(file)
             }
-            Place::Command(command) => {
+            Sink::Command(command) => {
                 let child = Command::new("/bin/sh")
                     .args(["-c", command])
                     .process_group(0)
@@ -144,7 +125,7 @@ impl Paper {
                 }
                 Out::Pipe(child, stdin)
             }
-            Place::Tcp(address) => Out::Tcp(connect(address).map_err(|e| broken(address, &e))?),
+            Sink::Tcp(address) => Out::Tcp(connect(address).map_err(|e| broken(address, &e))?),
         };
         Ok(())
     }
@@ -272,10 +253,14 @@ fn never_wait(pipe: &ChildStdin) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    fn on(sink: &str, state_dir: Option<&Path>) -> Paper {
+        Paper::new(Sink::parse(sink, state_dir).unwrap())
+    }
+
     #[test]
     fn jobs_follow_each_other_in_one_file() {
         let dir = tempfile::tempdir().unwrap();
-        let mut paper = Paper::new("lp0.out", Some(dir.path()));
+        let mut paper = on("lp0.out", Some(dir.path()));
         assert!(matches!(paper.put(b"x"), Err(Refused::Broken(_))));
         for text in ["one\n", "two\n"] {
             paper.begin("1 x").unwrap();
@@ -288,7 +273,7 @@ mod tests {
     #[test]
     fn each_job_has_its_file_and_no_name_leaves_the_directory() {
         let dir = tempfile::tempdir().unwrap();
-        let mut paper = Paper::new("out/%j-%n", Some(dir.path()));
+        let mut paper = on("out/%j-%n", Some(dir.path()));
         paper.begin("17 ../etc/x").unwrap();
         paper.put(b"hi").unwrap();
         paper.end(true).unwrap();
@@ -300,12 +285,12 @@ mod tests {
     fn a_command_gets_the_job_and_its_failure_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("copy");
-        let mut paper = Paper::new(&format!("|cat >{}", out.display()), None);
+        let mut paper = on(&format!("|cat >{}", out.display()), None);
         paper.begin("1 x").unwrap();
         paper.put(b"hello").unwrap();
         paper.end(true).unwrap();
         assert_eq!(std::fs::read_to_string(out).unwrap(), "hello");
-        let mut paper = Paper::new("|exit 3", None);
+        let mut paper = on("|exit 3", None);
         paper.begin("1 x").unwrap();
         let Err(Refused::Broken(words)) = paper.end(true) else { panic!("no failure") };
         assert!(words.contains('3'), "{words}");
@@ -313,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_command_that_does_not_end_is_ended_with_all_it_has_started() {
-        let mut paper = Paper::new("|cat >/dev/null; sleep 1000 | sleep 1000", None);
+        let mut paper = on("|cat >/dev/null; sleep 1000 | sleep 1000", None);
         paper.begin("1 x").unwrap();
         let running = paper.running();
         running.end(When::Waited);
@@ -330,7 +315,7 @@ mod tests {
     #[test]
     fn output_that_was_removed_is_not_printed() {
         let dir = tempfile::tempdir().unwrap();
-        let mut paper = Paper::new("o/%j", Some(dir.path()));
+        let mut paper = on("o/%j", Some(dir.path()));
         paper.begin("1 x").unwrap();
         paper.put(b"x").unwrap();
         std::fs::remove_dir_all(dir.path().join("o")).unwrap();
@@ -345,7 +330,7 @@ mod tests {
     fn another_printer_gets_the_job_over_tcp() {
         // An address of its own: its port is nobody's when it is closed.
         let listener = std::net::TcpListener::bind("127.66.1.3:0").unwrap();
-        let mut paper = Paper::new(&format!("tcp://{}", listener.local_addr().unwrap()), None);
+        let mut paper = on(&format!("tcp://{}", listener.local_addr().unwrap()), None);
         paper.begin("1 x").unwrap();
         let (mut stream, _) = listener.accept().unwrap();
         paper.put(b"page").unwrap();

@@ -15,6 +15,7 @@ use crate::contract::{AttachError, UnitConfig};
 use crate::engine::Engine;
 use crate::machine::Machine;
 use crate::manual::printer as manual;
+use crate::sink::Sink;
 use crate::sync::{Arc, Mutex};
 use std::collections::VecDeque;
 use std::sync::Weak;
@@ -70,7 +71,7 @@ struct State {
 /// Puts the printer of a unit on the bus.
 ///
 /// # Errors
-/// `Conflict` for a place that is taken or missing.
+/// `Conflict` for a place that is taken or missing, or a sink that cannot be had.
 pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> {
     let wrong = |key| AttachError::Conflict(format!("{}: {key} is missing or wrong", unit.name));
     let port = unit.number("port").and_then(|port| u16::try_from(port).ok());
@@ -88,7 +89,10 @@ pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> 
         control: manual::NOT_INIT,
         ..State::default()
     };
-    let paper = Paper::new(sink, machine.state_dir.as_deref());
+    let dir = machine.state_dir.as_deref();
+    let sink = Sink::parse(sink, dir).and_then(|sink| sink.check(dir).map(|()| sink));
+    let no_sink = |why| AttachError::Conflict(format!("\"sink\" of {}: {why}", unit.name));
+    let paper = Paper::new(sink.map_err(no_sink)?);
     let chip = Arc::new_cyclic(|me| ParallelChip {
         me: me.clone(),
         engine: Arc::clone(&machine.engine),

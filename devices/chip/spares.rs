@@ -2,7 +2,8 @@
 //!
 //! A medium over a medium. A bad sector that is written goes to a spare; one that is read is
 //! recovered once, for its data are still there, and copied to a spare. Its old place is not
-//! touched again. Without a spare left it is a medium error.
+//! touched again. Where the host has no room for the spare it is recovered anew each time. Without
+//! a spare left it is a medium error.
 //!
 //! What is bad, and where its data went, is kept beside the image, in `IMAGE.spares`: a text of
 //! lines in the first 64 KiB (`spindle spares 1`, then `bad N` and `map N SPARE`, N counted in
@@ -46,6 +47,27 @@ struct Table {
     store: Option<Arc<dyn Medium>>,
     /// Bytes of the table's text.
     text: u64,
+    /// It has been said that data cannot be saved.
+    is_told: bool,
+}
+
+/// Why a bad sector has no spare.
+struct Unspared {
+    error: IoError,
+    /// Its data are well, but the host does not let them be saved: why.
+    unsaved: Option<String>,
+}
+
+impl From<IoError> for Unspared {
+    fn from(error: IoError) -> Unspared {
+        Unspared { error, unsaved: None }
+    }
+}
+
+impl From<Unspared> for IoError {
+    fn from(why: Unspared) -> IoError {
+        why.error
+    }
 }
 
 /// Where a run of bytes is.
@@ -106,7 +128,10 @@ impl Spares {
         if let Entry::Vacant(place) = table.bad.entry(sector) {
             place.insert(None);
             self.is_any.store(true, Ordering::Release);
-            self.note(&mut table, &format!("bad {sector}\n"));
+            // Nothing is lost where that cannot be kept: its data have not moved yet.
+            if let Err(why) = self.keep(&mut table, &format!("bad {sector}\n")) {
+                log::warn!(target: "chip", "sector {sector} is bad until power-off only: {why}");
+            }
         }
     }
 
@@ -134,22 +159,17 @@ impl Spares {
         Some((sector * (self.sector_bytes / SECTOR_SIZE as u64), spare))
     }
 
-    /// Adds a line to the table's text. Where it cannot be kept, the remapping lasts until power
-    /// goes: said in the log, for nothing is lost yet.
-    fn note(&self, table: &mut Table, line: &str) {
-        let kept = self.store(table).and_then(|store| {
-            let text = if table.text == 0 { format!("{HEAD}{line}") } else { line.to_string() };
-            let end = table.text + text.len() as u64;
-            if end > TABLE_BYTES {
-                return Err("its table is full".into());
-            }
-            store.write_at(table.text, text.as_bytes()).map_err(|why| why.to_string())?;
-            table.text = end;
-            Ok(())
-        });
-        if let Err(why) = kept {
-            log::warn!(target: "chip", "remapping kept until power-off only: {why}");
+    /// Adds a line to the table's text, or says why it cannot be kept.
+    fn keep(&self, table: &mut Table, line: &str) -> Result<(), String> {
+        let store = self.store(table)?;
+        let text = if table.text == 0 { format!("{HEAD}{line}") } else { line.to_string() };
+        let end = table.text + text.len() as u64;
+        if end > TABLE_BYTES {
+            return Err("its table is full".into());
         }
+        store.write_at(table.text, text.as_bytes()).map_err(|why| why.to_string())?;
+        table.text = end;
+        Ok(())
     }
 
     fn store(&self, table: &mut Table) -> Result<Arc<dyn Medium>, String> {
@@ -165,22 +185,28 @@ impl Spares {
     }
 
     /// Store and place of the spare of a bad sector; gives it one if it has none.
-    fn spare(&self, table: &mut Table, sector: u64) -> Result<(Arc<dyn Medium>, u64), IoError> {
+    fn spare(&self, table: &mut Table, sector: u64) -> Result<(Arc<dyn Medium>, u64), Unspared> {
         let lost = || IoError::Media(Sector(sector * self.sector_bytes / SECTOR_SIZE as u64));
-        let store = self.store(table).map_err(|_| lost())?;
+        let store = self.store(table);
         if let Some(Some(spare)) = table.bad.get(&sector) {
-            return Ok((store, place_of(*spare)));
+            return store.map(|store| (store, place_of(*spare))).map_err(|_| lost().into());
         }
         let spare = table.used;
         if spare >= self.spares {
-            return Err(lost());
+            return Err(lost().into());
         }
         let mut data = vec![0; usize::try_from(self.sector_bytes).unwrap_or(0)];
         self.inner.read_at(sector * self.sector_bytes, &mut data)?;
-        store.write_at(place_of(spare), &data)?;
+        let unsaved = |error, why| Unspared { error, unsaved: Some(why) };
+        let store = store.map_err(|why| unsaved(lost(), why))?;
+        let written = store.write_at(place_of(spare), &data);
+        written.map_err(|error| unsaved(error, error.to_string()))?;
+        // Before anything relies on it: what is in a spare that nobody remembers is lost.
+        self.keep(table, &format!("map {sector} {spare}\n"))
+            .map_err(|why| unsaved(IoError::NoSpace, why))?;
         table.used += 1;
+        table.is_told = false;
         table.bad.insert(sector, Some(spare));
-        self.note(table, &format!("map {sector} {spare}\n"));
         log::info!(target: "chip", "sector {sector} -> spare{spare}");
         Ok((store, place_of(spare)))
     }
@@ -199,6 +225,13 @@ impl Spares {
 
     fn is_plain(&self) -> bool {
         !self.is_any.load(Ordering::Acquire)
+    }
+}
+
+/// Says once that what was recovered stays where it is, until it can be saved.
+fn tell_unsaved(table: &mut Table, sector: u64, why: &str) {
+    if !std::mem::replace(&mut table.is_told, true) {
+        log::warn!(target: "chip", "sector {sector} is recovered but cannot be saved: {why}");
     }
 }
 
@@ -287,10 +320,14 @@ impl Medium for Spares {
                 {
                     self.inner.read_at(at, part)?;
                 }
-                Place::Bad(sector) => {
-                    let (store, spare) = self.spare(&mut table, sector)?;
-                    store.read_at(spare + at % self.sector_bytes, part)?;
-                }
+                Place::Bad(sector) => match self.spare(&mut table, sector) {
+                    Ok((store, spare)) => store.read_at(spare + at % self.sector_bytes, part)?,
+                    Err(Unspared { unsaved: Some(why), .. }) => {
+                        self.inner.read_at(at, part)?;
+                        tell_unsaved(&mut table, sector, &why);
+                    }
+                    Err(lost) => return Err(lost.into()),
+                },
             }
             (at, rest) = (at + len, behind);
         }
@@ -406,146 +443,5 @@ impl Spares {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn memory(spares: u32) -> (Arc<RamMedium>, Spares) {
-        let inner = Arc::new(RamMedium::new(64 * 1024));
-        let over = Spares::open(Arc::clone(&inner) as Arc<dyn Medium>, 512, spares, None, false);
-        (inner, over.unwrap())
-    }
-
-    fn read(medium: &dyn Medium, sector: u64) -> u8 {
-        let mut into = [0xaa; 512];
-        medium.read_at(sector * 512, &mut into).unwrap();
-        assert!(into.iter().all(|byte| *byte == into[0]));
-        into[0]
-    }
-
-    #[test]
-    fn a_bad_sector_that_is_written_goes_to_a_spare_and_its_place_is_untouched() {
-        let (inner, disk) = memory(4);
-        disk.write_at(0, &[1; 200 * 64]).unwrap();
-        disk.mark_bad(10 * 512);
-        disk.write_at(8 * 512, &[2; 5 * 512]).unwrap();
-        assert_eq!((read(&disk, 10), read(&*inner, 10), read(&*inner, 11)), (2, 1, 2));
-        assert_eq!((disk.remaps(), disk.remap(0), disk.remap(1)), (1, Some((10, 0)), None));
-    }
-
-    #[test]
-    fn a_bad_sector_that_is_read_is_recovered_once() {
-        let (inner, disk) = memory(4);
-        disk.write_at(10 * 512, &[7; 512]).unwrap();
-        disk.mark_bad(10 * 512 + 100);
-        assert_eq!(read(&disk, 10), 7);
-        inner.write_at(10 * 512, &[0; 512]).unwrap(); // the old place decays
-        assert_eq!(read(&disk, 10), 7);
-        let mut runs = [[0; 512], [0; 512]];
-        let [one, two] = &mut runs;
-        disk.read_runs(9 * 512, &mut [one, two]).unwrap();
-        assert_eq!((runs[0][0], runs[1][0]), (0, 7));
-    }
-
-    #[test]
-    fn without_a_spare_left_it_is_a_medium_error() {
-        let (_, disk) = memory(1);
-        disk.mark_bad(3 * 512);
-        disk.mark_bad(5 * 512);
-        disk.write_at(5 * 512, &[1; 512]).unwrap();
-        assert_eq!(disk.write_at(2 * 512, &[1; 1024]), Err(IoError::Media(Sector(3))));
-        assert_eq!(disk.read_at(3 * 512, &mut [0; 512]), Err(IoError::Media(Sector(3))));
-        assert_eq!((read(&disk, 2), read(&disk, 5)), (1, 1));
-        assert!(disk.is_lost(3 * 512) && !disk.is_lost(5 * 512));
-    }
-
-    #[test]
-    fn cleared_spares_read_as_zeros_and_stored_ones_are_found() {
-        let (_, disk) = memory(4);
-        disk.mark_bad(20 * 512);
-        disk.write_at(20 * 512, &[1; 512]).unwrap();
-        assert_eq!(disk.stored_from(0), Some((20 * 512, 21 * 512)));
-        disk.write_at(0, &[1; 512]).unwrap();
-        assert_eq!(disk.stored_from(0), Some((0, 4096)));
-        disk.discard(0, 64 * 1024).unwrap();
-        assert_eq!(read(&disk, 20), 0);
-        disk.write_at(20 * 512, &[1; 512]).unwrap();
-        disk.zero(20 * 512, 512).unwrap();
-        assert_eq!(read(&disk, 20), 0);
-    }
-
-    #[test]
-    fn remaps_outlive_the_daemon_and_a_torn_line_is_forgotten() {
-        let dir = tempfile::tempdir().unwrap();
-        let (image, path) = (dir.path().join("sd0.img"), dir.path().join("sd0.img.spares"));
-        let open = || {
-            let options = FileOptions { bytes: Some(64 * 1024), ..FileOptions::default() };
-            let inner = Arc::new(FileMedium::open(&image, options).unwrap());
-            Spares::open(inner, 512, 4, Some(path.clone()), true)
-        };
-        let disk = open().unwrap();
-        assert!(!path.exists());
-        disk.mark_bad(10 * 512);
-        disk.mark_bad(11 * 512);
-        disk.write_at(11 * 512, &[9; 512]).unwrap();
-        disk.flush().unwrap();
-        drop(disk);
-        let mut bytes = std::fs::read(&path).unwrap();
-        assert!(bytes.starts_with(b"spindle spares 1\nbad 10\nbad 11\nmap 11 0\n\0"));
-        let torn = bytes.iter().position(|byte| *byte == 0).unwrap();
-        bytes[torn..torn + 6].copy_from_slice(b"map 10");
-        std::fs::write(&path, bytes).unwrap();
-        let disk = open().unwrap();
-        assert_eq!((read(&disk, 11), disk.remap(0)), (9, Some((11, 0))));
-        assert_eq!((read(&disk, 10), disk.remaps()), (0, 2));
-        drop(disk);
-        assert!(
-            std::fs::read(&path)
-                .unwrap()
-                .starts_with(b"spindle spares 1\nbad 10\nbad 11\nmap 11 0\nmap 10 1\n\0")
-        );
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[0] = b'X';
-        std::fs::write(&path, bytes).unwrap();
-        let why = open().err().unwrap();
-        assert!(why.contains("no table of spares of version 1"), "{why}");
-    }
-
-    #[test]
-    fn spares_of_another_image_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let (image, path) = (dir.path().join("a.img"), dir.path().join("a.img.spares"));
-        let open = || {
-            let options = FileOptions { bytes: Some(64 * 1024), ..FileOptions::default() };
-            let inner = Arc::new(FileMedium::open(&image, options).unwrap());
-            Spares::open(inner, 512, 4, Some(path.clone()), false)
-        };
-        let disk = open().unwrap();
-        disk.mark_bad(10 * 512);
-        drop(disk);
-        let born = |path: &Path| std::fs::metadata(path).unwrap().created();
-        let Ok(before) = born(&path) else { return }; // this host keeps no such times
-        open().unwrap();
-        std::fs::remove_file(&image).unwrap();
-        loop {
-            std::fs::write(&image, b"").unwrap(); // times go by the host's ticks
-            if born(&image).unwrap() > before {
-                break;
-            }
-            std::fs::remove_file(&image).unwrap();
-        }
-        let why = open().err().unwrap();
-        assert!(why.contains("is older than"), "{why}");
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(open().unwrap().remaps(), 0);
-    }
-
-    #[test]
-    fn a_sector_of_4096_bytes_is_remapped_whole() {
-        let inner = Arc::new(RamMedium::new(64 * 1024));
-        let disk = Spares::open(inner, 4096, 4, None, false).unwrap();
-        disk.write_at(4096, &[5; 4096]).unwrap();
-        disk.mark_bad(9 * 512);
-        assert_eq!(read(&disk, 15), 5);
-        assert_eq!(disk.remap(0), Some((8, 0)));
-    }
-}
+#[path = "spares_tests.rs"]
+mod tests;

@@ -140,6 +140,13 @@ pub trait Driver: Sync {
     fn section(&self) -> &'static str;
     /// The keys a unit may have, besides `name` and `driver`.
     fn keys(&self) -> &'static [Key];
+    /// Looks for values that fit their keys and could yet only fail later; claims nothing.
+    ///
+    /// # Errors
+    /// The key, and what is wrong with its value and what would be right.
+    fn check(&self, _unit: &UnitConfig) -> Result<(), (&'static str, String)> {
+        Ok(())
+    }
     /// Probes, claims ports, interrupt line and DMA channel, and returns the rows to install.
     ///
     /// # Errors

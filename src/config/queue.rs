@@ -1,6 +1,6 @@
 //! `[[queue]]` sections: classes of printers, and what is set of a printer's own queue.
 
-use super::parse::{Section, Written};
+use super::parse::Section;
 use super::{Complaints, schema};
 use devices::{UnitConfig, Value};
 
@@ -67,27 +67,4 @@ pub(super) fn queues(
         queues.push(QueueConfig { name: name.to_owned(), members, bytes_max, banner });
     }
     queues
-}
-
-/// `[jetdirect]`: the queues named, and their addresses.
-pub(super) fn jetdirect(
-    sections: &[Section],
-    units: &[UnitConfig],
-    queues: &[QueueConfig],
-    wrong: &mut Complaints,
-) -> Vec<(String, String)> {
-    let mut doors = Vec::new();
-    let section = sections.iter().filter(|section| section.name == schema::JETDIRECT);
-    for entry in section.flat_map(|section| &section.entries) {
-        let is_printer = units.iter().any(|unit| unit.driver == "lp" && unit.name == entry.key);
-        let is_queue = is_printer || queues.iter().any(|queue| queue.name == entry.key);
-        match &entry.value {
-            Written::Text(address) | Written::Bare(address) if is_queue => {
-                doors.push((entry.key.clone(), address.clone()));
-            }
-            _ if is_queue => wrong.add(&entry.place, "an address is text: \"127.0.0.1:9100\""),
-            _ => wrong.add(&entry.place, format!("there is no queue \"{}\"", entry.key)),
-        }
-    }
-    doors
 }

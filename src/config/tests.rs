@@ -158,7 +158,7 @@ fn an_empty_description_is_a_machine_without_units() {
 }
 
 /// A description, and behind it the line and the words with which it is refused. A `;` is a line
-/// end, a `$` the begin of a unit called sd0.
+/// end, a `$` the begin of a disk called sd0, a `&` that of a port called ttyS0, with its peer.
 const MISTAKES: &str = r#"
 $; sise = '64M'
     3: unknown key "sise", did you mean "size"?
@@ -232,14 +232,84 @@ $; [[disk]]; name = 'rsd0'
     4: "rsd0" is the name of the raw twin of "sd0"
 $; [[disk]]; name = 'sd1'; image = 'sd0.img'
     5: image "sd0.img" is that of "sd0" already
+& 'ttyS7'
+    3: "peer" of ttyS0: there is no serial port "ttyS7", did you mean "ttyS0"?
+& 'modem'
+    3: "peer" of ttyS0: there is no serial port "modem"; a port, pty, unix:PATH or file:PATH is
+& 'unix:'
+    3: "peer" of ttyS0: "unix:" is none; a port, pty, unix:PATH or file:PATH is
+& 'ttyS1'; [[serial]]; name = 'ttyS1'; [[serial]]; name = 'ttyS2'; peer = 'ttyS1'
+    8: "peer" of ttyS2: the cable of ttyS1 leads to ttyS0; a port has one cable
+& 'ttyS1'; [[serial]]; name = 'ttyS1'; peer = 'pty'
+    3: "peer" of ttyS0: the cable of ttyS1 leads to pty; a port has one cable
+& 'ttyS0'; [[serial]]; name = 'ttyS1'; peer = 'ttyS0'
+    6: "peer" of ttyS1: the cable of ttyS0 leads to ttyS0; a port has one cable
+[lpd]; listen = 'nonsense'
+    2: "listen" of [lpd]: "nonsense" is no HOST:PORT; "127.0.0.1:5515" is one
+[lpd]; listen = ':515'
+    2: "listen" of [lpd]: ":515" is no HOST:PORT; "127.0.0.1:5515" is one
+[lpd]; listen = '::1'
+    2: "listen" of [lpd]: "::1" is no HOST:PORT; "127.0.0.1:5515" is one
+[lpd]; listen = 'localhost:99999'
+    2: "listen" of [lpd]: "localhost:99999" is no HOST:PORT; "127.0.0.1:5515" is one
+[lpd]; listen = 515
+    2: "listen" of [lpd]: 515 is not one line of text
+[[printer]]; name = 'lp0'; [jetdirect]; lp0 = 'localhost'
+    4: "lp0" of [jetdirect]: "localhost" is no HOST:PORT; "127.0.0.1:9100" is one
 "#;
 
 #[test]
 fn mistakes_are_told_with_file_line_and_the_right_word() {
     let lines: Vec<_> = MISTAKES.trim().lines().collect();
     for case in lines.chunks(2) {
-        let text = case[0].replace('$', "[[disk]]; name = 'sd0'").replace(';', "\n");
+        let text = case[0].replace('$', "[[disk]]; name = 'sd0'");
+        let text = text.replace('&', "[[serial]]; name = 'ttyS0'; peer =").replace(';', "\n");
         assert_eq!(refusal(&text), format!("my.toml:{}", case[1].trim()), "{text}");
+    }
+}
+
+#[test]
+fn cables_that_can_be_joined_are_taken() {
+    let port = |name: &str, peer: &str| format!("[[serial]]\nname = '{name}'\npeer = '{peer}'\n");
+    for text in [
+        port("ttyS0", "ttyS1") + &port("ttyS1", "ttyS0"),
+        port("ttyS0", "ttyS1") + "[[serial]]\nname = 'ttyS1'\n",
+        port("ttyS0", "ttyS0"), // a plug that leads back
+        port("ttyS0", "pty") + &port("ttyS1", "pty") + &port("ttyS2", "file:/tmp/x"),
+    ] {
+        assert!(read(&text).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn doors_are_kept_with_the_place_of_their_key() {
+    let text = "[[printer]]\nname = 'lp0'\n[lpd]\nlisten = '[::1]:5515'\n\
+                [jetdirect]\nlp0 = 'localhost:0'\n";
+    let config = read(text).unwrap();
+    let lpd = config.lpd.unwrap();
+    assert_eq!(lpd.address, "[::1]:5515");
+    assert_eq!(lpd.place, "my.toml:4: \"listen\" of [lpd]");
+    assert_eq!(config.jetdirect[0].1.place, "my.toml:6: \"lp0\" of [jetdirect]");
+    let lpd = set("lpd.listen=127.0.0.1:1").unwrap().lpd.unwrap();
+    assert_eq!(lpd.place, "--set lpd.listen=127.0.0.1:1: \"listen\" of [lpd]");
+}
+
+#[test]
+fn sinks_that_could_only_fail_later_are_refused_at_their_line() {
+    let refused = |sink: &str| {
+        let text = format!("[[printer]]\nname = 'lp0'\nrate = '1K/s'\nsink = '{sink}'\n");
+        let drivers = devices::conf::drivers();
+        from_text("my.toml", &text, &Sources::default(), &drivers).unwrap_err().to_string()
+    };
+    let table = [
+        ("|", "no command behind the |; \"|cat >/tmp/out\" has one"),
+        ("tcp://x", "no port; tcp://x:9100 has one"),
+        ("%z", "%z stands for nothing; %j is the job's number, %n its name"),
+        ("/nope/out", "there is no directory /nope; mkdir /nope makes it"),
+        ("/dev/null/%j", "/dev/null is no directory; name another"),
+    ];
+    for (sink, words) in table {
+        assert_eq!(refused(sink), format!("my.toml:4: \"sink\" of lp0: {words}"));
     }
 }
 

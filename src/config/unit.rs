@@ -100,6 +100,9 @@ fn unit(
     for (key, words) in misfits(&unit, driver, taken) {
         wrong.add(at(key), words);
     }
+    if let Err((key, words)) = driver.check(&unit) {
+        wrong.add(at(key), format!("\"{key}\" of {name}: {words}"));
+    }
     (wrong.list.len() == before).then_some(unit)
 }
 

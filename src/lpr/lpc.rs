@@ -16,7 +16,7 @@ pub struct LpcArgs {
 const VERBS: [(&str, &str, &str); 25] = [
     ("abort", "abort", "stop printing now; the job goes back to the queue, in front"),
     ("bottomq", "bottom", "put jobs behind all others"),
-    ("clean", "clean", "remove what is no job; there never is any"),
+    ("clean", "clean", "remove staged files that nobody has touched for a minute"),
     ("disable", "disable", "take no new jobs"),
     ("down", "down", "stop and disable, and say why: lpc down lp0 paper jam"),
     ("enable", "enable", "take new jobs"),
@@ -36,7 +36,7 @@ const VERBS: [(&str, &str, &str); 25] = [
     ("start", "start", "print"),
     ("status", "status", "tell the state of queues"),
     ("stop", "stop", "stop printing after the current job"),
-    ("tclean", "clean", "tell what clean would remove"),
+    ("tclean", "tclean", "tell what clean would remove"),
     ("topq", "top", "put jobs first: lpc topq lp0 17 18"),
     ("up", "up", "enable and start"),
 ];

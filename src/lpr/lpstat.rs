@@ -1,7 +1,7 @@
 //! `lpstat`: queues, printers and jobs in System V's words.
 
 use super::{Office, Said};
-use crate::spool::text::{QueueView, ctime};
+use crate::spool::text::{FinishedView, QueueView, ctime};
 use serde_json::Value;
 
 /// `lpstat`.
@@ -47,11 +47,36 @@ pub struct LpstatArgs {
     /// Where the output goes
     #[arg(short = 'v')]
     pub devices: bool,
+    /// Which jobs: those that finished since the machine was mounted (the last 200 of a queue),
+    /// those that did not, or all
+    #[arg(short = 'W', value_name = "WHICH", value_parser = which)]
+    pub which: Option<Which>,
     /// As JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "which")]
     pub json: bool,
     /// These queues only
     pub queues: Vec<String>,
+}
+
+/// Which jobs `lpstat` shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// What is in the queues.
+    #[default]
+    Waiting,
+    /// What was printed, removed, or dropped.
+    Finished,
+    /// Both.
+    All,
+}
+
+fn which(word: &str) -> Result<Which, String> {
+    match word {
+        "not-completed" => Ok(Which::Waiting),
+        "completed" => Ok(Which::Finished),
+        "all" => Ok(Which::All),
+        _ => Err("completed, not-completed or all is right".into()),
+    }
 }
 
 /// What `lpstat` prints.
@@ -107,8 +132,16 @@ pub fn lpstat(office: &Office, args: &LpstatArgs) -> Result<Said, String> {
     for (_, part) in parts.iter().filter(|(is_asked, _)| *is_asked) {
         text.extend(views.iter().map(part));
     }
+    let which = args.which.unwrap_or_default();
     if is(args.jobs) || is_plain {
-        text.extend(views.iter().map(|view| jobs(view, args)));
+        if which != Which::Waiting {
+            for name in &names {
+                text.push_str(&finished(name, &office.text(name, ".log")?, args));
+            }
+        }
+        if which != Which::Finished {
+            text.extend(views.iter().map(|view| jobs(view, args)));
+        }
     }
     Ok(said)
 }
@@ -156,6 +189,30 @@ fn printer(view: &QueueView) -> String {
     if view.trouble.is_empty() { does } else { format!("{does}\t{}\n", view.trouble) }
 }
 
+fn line(queue: &str, id: u64, owner: &str, bytes: u64, time: u64) -> String {
+    let id = format!("{queue}-{id}");
+    format!("{id:<23} {owner:<13} {bytes:>8}   {}\n", ctime(time))
+}
+
+/// The finished jobs of a queue, from its log: the last one first, as CUPS lists them.
+fn finished(queue: &str, log: &str, args: &LpstatArgs) -> String {
+    let all = log.lines().rev().filter_map(FinishedView::parse);
+    let is_asked = |job: &FinishedView| args.user.as_ref().is_none_or(|user| *user == job.owner);
+    let mut text = String::new();
+    for job in all.filter(is_asked) {
+        text += &line(queue, job.id, &job.owner, job.bytes, job.time);
+        if args.long {
+            let alert = match job.fate.split(' ').next() {
+                Some("printed") => "job-completed-successfully",
+                Some("removed") => "job-canceled-by-user",
+                _ => "aborted-by-system",
+            };
+            text += &format!("\tStatus: {}\n\tAlerts: {alert}\n\tqueued for {queue}\n", job.fate);
+        }
+    }
+    text
+}
+
 fn jobs(view: &QueueView, args: &LpstatArgs) -> String {
     let mut text = String::new();
     for (rank, job) in (1..).zip(view.jobs.iter().filter(|job| job.rank != "spooling")) {
@@ -165,8 +222,7 @@ fn jobs(view: &QueueView, args: &LpstatArgs) -> String {
         if args.ranks {
             text += &format!("{rank:>3} ");
         }
-        let id = format!("{}-{}", view.name, job.id);
-        text += &format!("{id:<23} {:<13} {:>8}   {}\n", job.owner, job.bytes, ctime(job.time));
+        text += &line(&view.name, job.id, &job.owner, job.bytes, job.time);
         if args.long {
             let alert = match job.rank.as_str() {
                 "active" => "job-printing",
@@ -204,6 +260,20 @@ mod tests {
         assert_eq!(jobs(&view, &args), format!("  1 {line}"));
         let args = LpstatArgs { user: Some("alice".into()), ..LpstatArgs::default() };
         assert_eq!(jobs(&view, &args), "");
+    }
+
+    #[test]
+    fn finished_jobs_are_listed_the_last_one_first() {
+        let log = "1795179759 5 bob a b 1025 printed on lp0\n\
+                   1795179760 6 eve x 3 removed by root\n";
+        let bobs = "lp0-5                   bob               1025   Fri Nov 20 13:02:39 2026\n";
+        let eves = "lp0-6                   eve                  3   Fri Nov 20 13:02:40 2026\n";
+        assert_eq!(finished("lp0", log, &LpstatArgs::default()), format!("{eves}{bobs}"));
+        let args = LpstatArgs { user: Some("bob".into()), long: true, ..LpstatArgs::default() };
+        let more = "\tStatus: printed on lp0\n\tAlerts: job-completed-successfully\n\
+                    \tqueued for lp0\n";
+        assert_eq!(finished("lp0", log, &args), format!("{bobs}{more}"));
+        assert_eq!((which("completed"), which("x").is_err()), (Ok(Which::Finished), true));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The spooler's commands: lpr, lpq, lprm, lpc, lp, lpstat, cancel, lpmove. They reach the spool
 //! only through the files under the mount, and their exit status tells the truth.
 
+mod dress;
 mod lpc;
 mod lpstat;
 mod submit;
@@ -26,6 +27,8 @@ pub struct Said {
     pub out: String,
     /// For standard error; with any the exit status is 1.
     pub wrong: Vec<String>,
+    /// For standard error, of what was done in another way than asked.
+    pub notes: Vec<String>,
 }
 
 impl Said {
@@ -65,13 +68,35 @@ pub struct LprArgs {
     /// What sort of job it is, for the banner page
     #[arg(short = 'C', value_name = "CLASS")]
     pub class: Option<String>,
-    /// The bytes as they are; that is always so
-    #[arg(short)]
+    /// The bytes as they are; that is so without -p and -i
+    #[arg(short, conflicts_with_all = ["is_paged", "indent"])]
     pub literal: bool,
+    /// Set text in pages, with pr(1)
+    #[arg(short = 'p')]
+    pub is_paged: bool,
+    /// The title of these pages, and on the banner page; without -J the job's name too
+    #[arg(short = 'T', value_name = "TITLE")]
+    pub title: Option<String>,
+    /// Columns of these pages
+    #[arg(short, value_name = "COLUMNS", requires = "is_paged",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub width: Option<u32>,
+    /// Indent text by so many columns
+    #[arg(short, value_name = "COLUMNS", num_args = 0..=1, default_missing_value = "8")]
+    pub indent: Option<String>,
+    /// Whose job it is; only root may say so
+    #[arg(short = 'U', value_name = "USER")]
+    pub user: Option<String>,
+    /// Print large files without copying them; they are copied all the same, and it is said so
+    #[arg(short)]
+    pub symlink: bool,
+    /// Mail on completion: refused, there is no mail
+    #[arg(short)]
+    pub mail: bool,
     /// Help
     #[arg(long, action = clap::ArgAction::Help)]
     pub help: Option<bool>,
-    /// The files; standard input without any
+    /// The files; - is standard input, and so is none
     pub files: Vec<PathBuf>,
 }
 
@@ -116,7 +141,7 @@ pub struct CancelArgs {
     /// All jobs of that user
     #[arg(short, value_name = "USER")]
     pub user: Option<String>,
-    /// Jobs, as 17 or lp0-17; or queues
+    /// Jobs, as 17 or lp0-17; or queues: the job that each prints
     pub jobs: Vec<String>,
 }
 
@@ -189,8 +214,14 @@ impl Office {
 
     /// Gives a queue a command; its answer, or the words of its refusal.
     fn ctl(&self, queue: &str, words: &[&str]) -> Result<String, String> {
+        self.order(queue, words).map_err(|(words, _)| words)
+    }
+
+    /// As [`Office::ctl`]; of a refusal also its kind.
+    fn order(&self, queue: &str, words: &[&str]) -> Result<String, (String, ErrorKind)> {
         let path = self.path(queue, ".ctl");
-        let told = |e: &std::io::Error| format!("{}: {}", path.display(), words::of_host(e));
+        let told =
+            |e: &std::io::Error| (format!("{}: {}", path.display(), words::of_host(e)), e.kind());
         let opened = OpenOptions::new().read(true).write(true).open(&path);
         let mut file = opened.map_err(|error| told(&error))?;
         let line: Vec<String> = words.iter().map(|word| quoted(word)).collect();
@@ -200,7 +231,9 @@ impl Office {
         let read = file.read_to_string(&mut answer);
         match (written, read) {
             (Ok(_), Ok(_)) => Ok(answer),
-            (Err(_), _) if !answer.trim().is_empty() => Err(answer.trim_end().to_owned()),
+            (Err(error), _) if !answer.trim().is_empty() => {
+                Err((answer.trim_end().to_owned(), error.kind()))
+            }
             (Err(error), _) | (_, Err(error)) => Err(told(&error)),
         }
     }
@@ -299,20 +332,37 @@ pub fn lprm(office: &Office, args: &LprmArgs) -> Result<Said, String> {
 /// Removes jobs, by System V's names for them.
 ///
 /// # Errors
-/// That the spool cannot be read.
+/// That no job is named, or the spool cannot be read.
 pub fn cancel(office: &Office, args: &CancelArgs) -> Result<Said, String> {
     let mut said = Said::default();
     if args.all || args.user.is_some() {
-        let who = args.user.as_deref().unwrap_or("-");
         let queues = if args.jobs.is_empty() { office.queues()? } else { args.jobs.clone() };
-        for queue in queues {
-            said.add(office.ctl(&queue, &["rm", who]).map(|_| String::new()));
+        let who = args.user.as_deref().unwrap_or("-");
+        let mut has_any = false;
+        for queue in &queues {
+            match office.order(queue, &["rm", who]) {
+                Ok(_) => has_any = true,
+                // He may have some in the other queues.
+                Err((_, ErrorKind::NotFound)) if office.dir.join(queue).is_dir() => {}
+                Err((words, _)) => said.wrong.push(words),
+            }
+        }
+        if !has_any && said.wrong.is_empty() {
+            said.wrong.push(format!("{who}: no jobs of that user"));
         }
         return Ok(said);
     }
+    if args.jobs.is_empty() {
+        return Err("which job? lp0-17, 17, or a queue for the job that it prints".into());
+    }
+    let queues = office.queues()?;
     for job in &args.jobs {
-        let done =
-            office.find(job).and_then(|(queue, id)| office.ctl(&queue, &["rm", &id.to_string()]));
+        let done = match queues.contains(job) {
+            true => office.ctl(job, &["rm"]).map_err(|why| format!("{job}: {why}")),
+            false => office
+                .find(job)
+                .and_then(|(queue, id)| office.ctl(&queue, &["rm", &id.to_string()])),
+        };
         said.add(done.map(|_| String::new()).map_err(|why| format!("cancel-job failed: {why}")));
     }
     Ok(said)

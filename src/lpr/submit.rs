@@ -1,16 +1,15 @@
 //! `lpr` and `lp`: a job is staged under a name with a dot, then submitted by one command, whose
 //! answer is its number.
 
+use super::dress::Dress;
 use super::{LprArgs, Office, Said, cannot_open};
 use crate::spool::text::STAGED_BY_LPR;
 use crate::words;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, stdin};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-
-/// Bytes copied at a time.
-const PIECE_BYTES: usize = 1 << 20;
 
 /// `lp`.
 #[derive(Debug, clap::Args)]
@@ -44,6 +43,10 @@ pub struct LpArgs {
     /// The files; standard input without any
     pub files: Vec<PathBuf>,
 }
+
+/// Columns of `lpr -i` without a number, and the most there are.
+const INDENT: usize = 8;
+const INDENT_MAX: usize = 1000;
 
 /// When a job is to be printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +108,15 @@ struct Order<'a> {
     until: Option<u64>,
     name: Option<&'a str>,
     class: Option<&'a str>,
+    /// Whose job it is to be; none: the caller's.
+    user: Option<&'a str>,
     is_plain: bool,
+    dress: Dress<'a>,
     files: &'a [PathBuf],
 }
+
+/// What stands for standard input among files.
+const STDIN: &str = "-";
 
 /// A staged file, removed again unless it was submitted.
 struct Staged {
@@ -145,23 +154,31 @@ impl Office {
     fn submit(&self, order: &Order<'_>) -> Result<(u64, Vec<String>), String> {
         let (mut staged, mut out) = self.stage(&order.queue)?;
         let (mut parts, mut wrong) = (Vec::new(), Vec::new());
-        if order.files.is_empty() {
-            let bytes = copy(&mut std::io::stdin(), &mut out, &order.queue)?;
-            if bytes == 0 {
-                return Err("standard input is empty".into());
-            }
-        }
-        for path in order.files {
+        let only_stdin = [PathBuf::from(STDIN)];
+        let files = if order.files.is_empty() { &only_stdin[..] } else { order.files };
+        for path in files {
+            let name = path.display().to_string();
             match part(path) {
-                Ok(mut file) => {
-                    let bytes = copy(&mut file, &mut out, &order.queue)?;
-                    parts.push((path.display().to_string(), bytes));
+                Ok(file) => {
+                    let is_stdin = name == STDIN;
+                    let shown = if is_stdin { "(standard input)".into() } else { name };
+                    let title = if is_stdin { "" } else { &shown };
+                    let bytes = order.dress.copy(file, title, &mut out, &order.queue)?;
+                    match bytes {
+                        0 if is_stdin => wrong.push("standard input is empty".into()),
+                        0 => wrong.push(format!("{shown} is an empty file")),
+                        _ => parts.push((shown, bytes)),
+                    }
                 }
                 Err(words) => wrong.push(words),
             }
         }
-        if parts.is_empty() && !order.files.is_empty() {
+        if parts.is_empty() {
             return Err(wrong.join("\n"));
+        }
+        let is_stdin = |(name, _): &(String, u64)| name == "(standard input)";
+        if parts.len() == 1 && is_stdin(&parts[0]) {
+            parts.clear(); // what has no name is standard input
         }
         out.sync_all().map_err(|error| format!("{}: {}", order.queue, words::of_host(&error)))?;
         drop(out);
@@ -176,6 +193,7 @@ impl Office {
         command.push(format!("hold={}", u8::from(order.is_held)));
         command.extend(order.until.map(|until| format!("until={until}")));
         command.extend(order.class.map(|class| format!("class={class}")));
+        command.extend(order.user.map(|user| format!("user={user}")));
         if order.is_plain {
             command.push("banner=0".into());
         }
@@ -193,6 +211,9 @@ impl Office {
 /// Opens a file to print.
 fn part(path: &Path) -> Result<File, String> {
     let told = |error: std::io::Error| cannot_open(path, &error);
+    if path == Path::new(STDIN) {
+        return stdin().as_fd().try_clone_to_owned().map(File::from).map_err(told);
+    }
     let file = File::open(path).map_err(told)?;
     let data = file.metadata().map_err(told)?;
     if data.is_dir() {
@@ -207,47 +228,62 @@ fn part(path: &Path) -> Result<File, String> {
     Ok(file)
 }
 
-fn copy(from: &mut impl Read, to: &mut File, queue: &str) -> Result<u64, String> {
-    let mut piece = vec![0; PIECE_BYTES];
-    let mut bytes = 0;
-    loop {
-        let len = match from.read(&mut piece) {
-            Ok(0) => return Ok(bytes),
-            Ok(len) => len,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(words::of_host(&error)),
-        };
-        to.write_all(&piece[..len])
-            .map_err(|error| format!("{queue}: {}", words::of_host(&error)))?;
-        bytes += len as u64;
-    }
-}
-
 /// Submits files, as BSD's `lpr`.
 ///
 /// # Errors
 /// Why there is no job.
 pub fn lpr(office: &Office, args: &LprArgs) -> Result<Said, String> {
+    if args.mail {
+        let words = "nobody here sends mail; lpq tells of a job, and .log of its queue of its end";
+        return Err(format!("-m: {words}"));
+    }
+    let (dress, files) = args.dress()?;
     let order = Order {
         queue: office.queue(args.queue.as_deref())?,
         copies: args.copies,
         priority: args.priority,
         is_held: args.hold,
         until: None,
-        name: args.job.as_deref(),
+        name: args.job.as_deref().or(args.title.as_deref()),
         class: args.class.as_deref(),
+        user: args.user.as_deref(),
         is_plain: args.no_banner,
-        files: &args.files,
+        dress,
+        files: &files,
     };
     let (_, mut wrong) = office.submit(&order)?;
     if args.remove && wrong.is_empty() {
-        for path in &args.files {
+        for path in files.iter().filter(|path| **path != Path::new(STDIN)) {
             if let Err(error) = std::fs::remove_file(path) {
                 wrong.push(format!("{}: {}", path.display(), words::of_host(&error)));
             }
         }
     }
-    Ok(Said { out: String::new(), wrong })
+    let notes = match args.symlink {
+        true => vec!["-s: the files are copied all the same; they may be removed now".into()],
+        false => Vec::new(),
+    };
+    Ok(Said { out: String::new(), wrong, notes })
+}
+
+impl LprArgs {
+    /// How text is dressed, and the files. `-i` takes the next word only where that is a number,
+    /// as BSD's does.
+    fn dress(&self) -> Result<(Dress<'_>, Vec<PathBuf>), String> {
+        let mut files = self.files.clone();
+        let indent = match self.indent.as_deref() {
+            None => 0,
+            Some(word) => word.parse().unwrap_or_else(|_| {
+                files.insert(0, word.into());
+                INDENT
+            }),
+        };
+        if indent > INDENT_MAX {
+            return Err(format!("-i: {indent}: at most {INDENT_MAX} columns are right"));
+        }
+        let title = self.title.as_deref();
+        Ok((Dress { indent, is_paged: self.is_paged, title, width: self.width }, files))
+    }
 }
 
 /// Submits files, or changes a job, as System V's `lp`.
@@ -266,19 +302,22 @@ pub fn lp(office: &Office, args: &LpArgs) -> Result<Said, String> {
         until: args.when.and_then(When::until),
         name: args.title.as_deref(),
         class: None,
+        user: None,
         is_plain: args.options.iter().any(|option| option == "nobanner"),
+        dress: Dress::default(),
         files: &args.files,
     };
     let (id, wrong) = office.submit(&order)?;
     if args.when == Some(When::Immediate) {
         office.ctl(&order.queue, &["top", &id.to_string()])?;
     }
-    let files = args.files.len() - wrong.len();
+    let named = args.files.iter().filter(|path| **path != Path::new(STDIN)).count();
+    let files = named.saturating_sub(wrong.len());
     let out = match args.silent {
         true => String::new(),
         false => format!("request id is {}-{id} ({files} file(s))\n", order.queue),
     };
-    Ok(Said { out, wrong })
+    Ok(Said { out, wrong, ..Said::default() })
 }
 
 fn alter(office: &Office, job: &str, args: &LpArgs) -> Result<Said, String> {

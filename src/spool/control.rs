@@ -1,22 +1,23 @@
 //! The commands of a queue's `.ctl`: one a write, as of lpc, lprm, lp.
 //!
 //! `stop start abort disable enable down MESSAGE up hold N.. release N.. top N.. bottom N pri N P
-//! until N SECONDS rm N|USER|- ... move N|* QUEUE redo N clean msg MESSAGE status
+//! until N SECONDS rm N|USER|- ... move N|* QUEUE redo N clean tclean msg MESSAGE status
 //! submit STAGED KEY=VALUE..`
 
 use super::Spool;
-use super::job::{Job, PRIORITY_MAX};
+use super::job::{Job, PRIORITY_MAX, Phase};
 use super::ops::{Done, Plan};
 use super::queue::{Core, Flags, Wish};
-use super::view::{user_name, user_number};
+use super::view::{user_name, user_number, user_of};
 use crate::ctl;
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Caller, Control};
 use crate::sync::Arc;
 use std::ffi::OsStr;
+use std::time::{Duration, SystemTime};
 
 /// Every command's name, for who mistypes one.
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 23] = [
     "stop",
     "start",
     "abort",
@@ -39,7 +40,11 @@ const VERBS: [&str; 22] = [
     "noholdall",
     "until",
     "clean",
+    "tclean",
 ];
+
+/// A staged file that was written so long ago is no submission that is just under way.
+const STAGED_MIN: Duration = Duration::from_secs(60);
 
 /// Most copies of a job.
 const COPIES_MAX: u32 = 9999;
@@ -84,7 +89,7 @@ impl Control for QueueControl {
 
 impl QueueControl {
     fn obey(&self, caller: &Caller, verb: &str, words: &[String]) -> Outcome {
-        const OPERATORS: [&str; 12] = [
+        const OPERATORS: [&str; 13] = [
             "stop",
             "start",
             "abort",
@@ -97,6 +102,7 @@ impl QueueControl {
             "msg",
             "holdall",
             "noholdall",
+            "clean",
         ];
         if OPERATORS.contains(&verb) && !self.spool.is_operator(caller) {
             return Err(Error::new(Errno::EPERM, format!("{verb}: Privileged command")));
@@ -113,7 +119,8 @@ impl QueueControl {
             "until" => self.until(caller, words),
             "move" => self.move_jobs(caller, words),
             "redo" => self.redo(caller, words),
-            "clean" => Ok((None, format!("{}:\n", self.queue))),
+            "clean" => self.clean(Some(&user_name(caller.uid))),
+            "tclean" => self.clean(None),
             _ => self.flag(verb, words),
         }
     }
@@ -164,6 +171,33 @@ impl QueueControl {
             text += &self.spool.abort(&mut core, &self.queue);
         }
         Ok((Some(done), text))
+    }
+
+    /// Removes the staged files that nobody has open or has touched for a while: whoever left them
+    /// will hardly rename them any more. Without `by` it only tells which.
+    fn clean(&self, by: Option<&str>) -> Outcome {
+        let now = SystemTime::now();
+        let is_old = |job: &&Job| {
+            let data = std::fs::metadata(self.spool.path_of(job));
+            let age = data.and_then(|data| data.modified()).map(|at| now.duration_since(at));
+            matches!(age, Ok(Ok(age)) if age >= STAGED_MIN)
+        };
+        let mut core = self.spool.core.lock();
+        let ids = core.queues.get(&self.queue).map(|queue| &queue.ids);
+        let jobs = ids.into_iter().flatten().filter_map(|id| core.jobs.get(id));
+        let is_left = |job: &&Job| job.phase == Phase::Staged && !core.written.contains(&job.id);
+        let left: Vec<&Job> = jobs.filter(is_left).filter(is_old).collect();
+        let (mut plan, mut text) = (Plan::default(), format!("{}:\n", self.queue));
+        for job in left {
+            let name = job.name.to_string_lossy();
+            if let Some(by) = by {
+                self.spool.plan_removal(&core, &mut plan, job.id, by)?;
+                text += &format!("\tremoved {name}\n");
+            } else {
+                text += &format!("\twould remove {name}\n");
+            }
+        }
+        Ok((Some(self.spool.carry_out(&mut core, plan)?), text))
     }
 
     /// Does the same to each of the jobs named; all of them must be the caller's.
@@ -259,8 +293,19 @@ impl QueueControl {
             };
             match word.parse::<u64>() {
                 Ok(id) => ids.push(self.spool.job_in(&core, &self.queue, id)?.id),
-                Err(_) => ids.extend(all.iter().copied().filter(is_meant)),
+                Err(_) => {
+                    let before = ids.len();
+                    ids.extend(all.iter().copied().filter(is_meant));
+                    if ids.len() == before && word != "-" {
+                        let words = format!("no jobs of that user in {}", self.queue);
+                        let words = format!("{}: {words}", ctl::shown(word));
+                        return Err(Error::new(Errno::ENOENT, words));
+                    }
+                }
             }
+        }
+        if ids.is_empty() {
+            return Ok((None, format!("no jobs of yours in {}\n", self.queue)));
         }
         ids.sort_unstable();
         ids.dedup();
@@ -319,11 +364,17 @@ impl QueueControl {
     }
 
     /// `submit .STAGED [name=N] [copies=N] [priority=N] [hold=1] [until=SECONDS] [class=C]
-    /// [banner=0] [file=BYTES:NAME]..`
+    /// [banner=0] [user=NAME] [file=BYTES:NAME]..`
     fn submit(&self, caller: &Caller, words: &[String]) -> Outcome {
         let Some((staged, options)) = words.split_first() else {
             return Err(wrong("submit: which staged file?"));
         };
+        let user = options.iter().find_map(|option| option.strip_prefix("user="));
+        if user.is_some() && caller.uid != 0 {
+            return Err(Error::new(Errno::EPERM, "only root prints for another user"));
+        }
+        // Before the queues are locked: somebody else may have to be asked.
+        let owner = user.and_then(user_of);
         let mut core = self.spool.core.lock();
         let id = core.named(&self.queue, caller.uid, OsStr::new(staged));
         let id = id.ok_or_else(|| {
@@ -334,7 +385,12 @@ impl QueueControl {
             return Err(Error::plain(Errno::EPERM));
         }
         let mut name = String::new();
-        for option in options {
+        match (owner, user) {
+            (Some(owner), _) => (job.uid, job.gid) = owner,
+            (None, Some(user)) => user.clone_into(&mut job.agent),
+            (None, None) => {}
+        }
+        for option in options.iter().filter(|option| !option.starts_with("user=")) {
             order(&mut job, &mut name, option)
                 .ok_or_else(|| wrong(format!("submit: {} is wrong", ctl::shown(option))))?;
         }

@@ -9,6 +9,7 @@ use crate::sync::{Arc, Mutex};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,7 +82,12 @@ fn open(
     serve: impl Fn(&Arc<Spool>, &TcpStream) -> std::io::Result<()> + Send + Sync + 'static,
 ) -> Result<Door, Error> {
     let told = |error: std::io::Error| journal::host(Path::new(listen), &error);
-    let listener = TcpListener::bind(listen).map_err(told)?;
+    let listener = TcpListener::bind(listen).map_err(|error| {
+        let way_out = way_out(&error);
+        let mut refused = told(error);
+        refused.what.push_str(way_out);
+        refused
+    })?;
     let place = listener.local_addr().map_err(told)?;
     let clients: Arc<Clients> = Arc::default();
     let (known, owned, serve) = (Arc::clone(&clients), Arc::downgrade(spool), Arc::new(serve));
@@ -115,6 +121,16 @@ fn open(
     let thread = std::thread::Builder::new().name("door".into()).spawn(accept).map_err(told)?;
     log::info!(target: "spool", "the network door is open at {place}");
     Ok(Door { place, clients, thread: Mutex::new(Some(thread)) })
+}
+
+/// What to do where the host refuses an address.
+fn way_out(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrInUse => "; another program listens there, choose another port",
+        ErrorKind::AddrNotAvailable => "; no address of this computer, 127.0.0.1 is one",
+        ErrorKind::PermissionDenied => "; ports below 1024 are root's, choose a higher one",
+        _ => "; name an address of this computer, 127.0.0.1 is one",
+    }
 }
 
 /// Serves RFC 1179 at an address.

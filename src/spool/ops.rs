@@ -6,7 +6,7 @@
 
 use super::job::{Job, PRIORITY_MAX, Phase};
 use super::journal::Mark;
-use super::queue::{Core, Flags, Record, Wish};
+use super::queue::{Core, Finished, Flags, Record, Wish};
 use super::{GHOST_SECONDS, Spool, journal, no_job, now};
 use crate::error::{Errno, Error};
 use crate::file::Caller;
@@ -20,8 +20,8 @@ pub(super) struct Plan {
     records: Vec<Record>,
     /// What the printers are to do with their jobs.
     wishes: Vec<(u64, Wish)>,
-    /// Queues, and lines for their logs.
-    notes: Vec<(String, String)>,
+    /// For the logs of their queues.
+    notes: Vec<Finished>,
     /// Files that are nobody's then.
     files: Vec<PathBuf>,
 }
@@ -144,8 +144,8 @@ impl Spool {
                 core.written.remove(id);
             }
         }
-        for (queue, line) in plan.notes {
-            core.note(&queue, line);
+        for job in plan.notes {
+            core.note(job);
         }
         Ok(Done { mark, files: plan.files })
     }
@@ -197,8 +197,7 @@ impl Spool {
         if job.active.is_some() {
             plan.wishes.push((id, Wish::Drop));
         }
-        let line = format!("{} {id} {} {} removed by {by}", now(), job.title(), job.total());
-        plan.notes.push((job.queue.clone(), line));
+        plan.notes.push(Finished::new(job, job.total(), now(), format!("removed by {by}")));
         plan.files.push(self.path_of(job));
         Ok(job.file_name().to_string_lossy().into_owned())
     }
@@ -208,11 +207,10 @@ impl Spool {
         let done = {
             let mut core = self.core.lock();
             let Some(job) = core.jobs.get(&id).cloned() else { return Ok(()) };
-            let line =
-                format!("{} {id} {} {} printed on {printer}", now(), job.title(), job.total());
+            let fate = format!("printed on {printer}");
             let plan = Plan {
                 records: vec![Record::Gone(id)],
-                notes: vec![(job.queue.clone(), line)],
+                notes: vec![Finished::new(&job, job.total(), now(), fate)],
                 files: vec![self.path_of(&job)],
                 ..Plan::default()
             };

@@ -233,6 +233,7 @@ impl Printer {
             core.apply(&record);
         }
         core.wishes.remove(&found.0);
+        log::debug!(target: "spool", "{}: takes job {}", self.name, found.0);
         Some(found)
     }
 
@@ -306,6 +307,7 @@ impl Printer {
 
     /// Puts a job whose printing was cut short where it belongs.
     fn put_back(&self, spool: &Spool, id: u64, wish: Wish) {
+        log::debug!(target: "spool", "{}: job {id} is cut short: {wish:?}", self.name);
         let mut core = spool.core.lock();
         core.wishes.remove(&id);
         if wish == Wish::Requeue && core.jobs.contains_key(&id) {

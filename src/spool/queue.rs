@@ -83,6 +83,29 @@ impl Record {
     }
 }
 
+/// A job that is no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finished {
+    pub(super) queue: String,
+    /// When, in seconds since 1970.
+    pub(super) time: u64,
+    pub(super) id: u64,
+    pub(super) uid: u32,
+    pub(super) agent: String,
+    pub(super) title: String,
+    /// Bytes of all copies.
+    pub(super) bytes: u64,
+    /// What became of it: `printed on lp0`.
+    pub(super) fate: String,
+}
+
+impl Finished {
+    pub(super) fn new(job: &Job, bytes: u64, time: u64, fate: String) -> Finished {
+        let (queue, agent, title) = (job.queue.clone(), job.agent.clone(), job.title());
+        Finished { queue, time, id: job.id, uid: job.uid, agent, title, bytes, fate }
+    }
+}
+
 /// A queue.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -103,7 +126,7 @@ pub(super) struct Queue {
     /// All that is in it, also what is being written.
     pub(super) ids: BTreeSet<u64>,
     /// The last finished jobs.
-    pub(super) log: VecDeque<String>,
+    pub(super) log: VecDeque<Finished>,
 }
 
 /// What is to become of the job that a printer prints.
@@ -253,14 +276,14 @@ impl Core {
         self.ghosts.retain(|(_, job)| job.id != id);
     }
 
-    /// Adds a line to a queue's log.
-    pub(super) fn note(&mut self, queue: &str, line: String) {
-        log::info!(target: "spool", "{queue}: {line}");
-        let log = &mut self.queue_mut(queue).log;
+    /// Notes in its queue's log what became of a job.
+    pub(super) fn note(&mut self, job: Finished) {
+        log::info!(target: "spool", "{}: job {} {}", job.queue, job.id, job.fate);
+        let log = &mut self.queue_mut(&job.queue).log;
         if log.len() >= LOG_LINES_MAX {
             log.pop_front();
         }
-        log.push_back(line);
+        log.push_back(job);
     }
 
     /// The jobs of a queue in the order of printing: those being printed first.

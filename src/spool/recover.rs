@@ -1,7 +1,7 @@
 //! What is done at a start: the journal and the files of jobs are made to agree.
 
 use super::job::{Job, Phase};
-use super::queue::Record;
+use super::queue::{Finished, Record};
 use super::text::STAGED_BY_LPR;
 use super::{Spool, journal, now};
 use crate::error::Error;
@@ -38,7 +38,12 @@ impl Spool {
                 }
                 (_, None) => {
                     records.push(Record::Gone(job.id));
-                    lost.push((job.queue.clone(), format!("job {}: its file is lost", job.id)));
+                    lost.push(Finished::new(
+                        job,
+                        job.total(),
+                        now(),
+                        "lost: its file is gone".into(),
+                    ));
                     continue;
                 }
                 _ if job.active.is_some() => interrupted.push(job),
@@ -68,8 +73,8 @@ impl Spool {
             self.journal.sync(mark)?;
         }
         core.next_seq = core.next_seq.max(seq);
-        for (queue, words) in lost {
-            core.note(&queue, format!("{} {words}", now()));
+        for job in lost {
+            core.note(job);
         }
         let jobs = core.jobs.len();
         drop(core);

@@ -67,6 +67,51 @@ pub struct QueueView {
     pub jobs: Vec<JobView>,
 }
 
+/// A job that is no more, as `.log` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FinishedView {
+    /// When, in seconds since 1970.
+    pub time: u64,
+    /// Its number.
+    pub id: u64,
+    /// Name of its owner.
+    pub owner: String,
+    /// Its name.
+    pub title: String,
+    /// Bytes of all copies.
+    pub bytes: u64,
+    /// `printed on lp0`, `removed by root`, `dropped: why`, `lost: why`.
+    pub fate: String,
+}
+
+/// How a fate begins.
+const FATES: [&str; 4] = [" printed on ", " removed by ", " dropped: ", " lost: "];
+
+impl FinishedView {
+    /// Its line, with the line end.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let FinishedView { time, id, owner, title, bytes, fate } = self;
+        // The title may have blanks: it is what is left between the others.
+        let owner: String =
+            owner.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect();
+        format!("{time} {id} {owner} {title} {bytes} {fate}\n")
+    }
+
+    /// The job of a line; `None`: it is none.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<FinishedView> {
+        let at = FATES.iter().filter_map(|fate| line.rfind(fate)).max()?;
+        let (job, fate) = line.split_at(at);
+        let mut words = job.splitn(4, ' ');
+        let (time, id) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        let owner = words.next()?.to_owned();
+        let (title, bytes) = words.next()?.rsplit_once(' ')?;
+        let (title, fate) = (title.to_owned(), fate.trim_start().to_owned());
+        Some(FinishedView { time, id, owner, title, bytes: bytes.parse().ok()?, fate })
+    }
+}
+
 /// `1st`, `2nd`, `3rd`, `4th`, `11th`, `21st`.
 #[must_use]
 pub fn rank(number: usize) -> String {
@@ -411,6 +456,24 @@ paper jam, technician called
         for (number, word) in table {
             assert_eq!(rank(number), word);
         }
+    }
+
+    #[test]
+    fn a_finished_job_comes_back_from_its_line() {
+        for (title, fate) in [
+            ("report", "printed on lp0"),
+            ("a b 17 printed on lp1", "removed by root"),
+            ("(standard input)", "dropped: its writer was killed"),
+            ("", "lost: its file is gone"),
+        ] {
+            let (title, fate) = (title.to_owned(), fate.to_owned());
+            let job = FinishedView { time: 9, id: 17, owner: "bob".into(), title, bytes: 3, fate };
+            assert_eq!(FinishedView::parse(job.line().trim_end()), Some(job));
+        }
+        let job =
+            FinishedView { owner: "a b".into(), fate: "lost: x".into(), ..Default::default() };
+        assert_eq!(job.line(), "0 0 a_b  0 lost: x\n");
+        assert_eq!(FinishedView::parse("what is this?"), None);
     }
 
     #[test]

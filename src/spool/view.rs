@@ -2,8 +2,8 @@
 
 use super::Spool;
 use super::job::{Job, Phase};
-use super::queue::Core;
-use super::text::{JobView, QueueView, rank};
+use super::queue::{Core, Finished};
+use super::text::{FinishedView, JobView, QueueView, rank};
 use nix::unistd::{Uid, User};
 use std::collections::HashMap;
 use std::time::UNIX_EPOCH;
@@ -29,8 +29,13 @@ pub(super) fn user_name(uid: u32) -> String {
 
 /// The number of a user.
 pub(super) fn user_number(name: &str) -> Option<u32> {
-    let known = User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
-    known.or_else(|| name.parse().ok())
+    user_of(name).map(|(uid, _)| uid).or_else(|| name.parse().ok())
+}
+
+/// The numbers of a user that the host knows, and of his group.
+pub(super) fn user_of(name: &str) -> Option<(u32, u32)> {
+    let user = User::from_name(name).ok().flatten()?;
+    Some((user.uid.as_raw(), user.gid.as_raw()))
 }
 
 fn shown(job: &Job, rank: String, names: &mut Names) -> JobView {
@@ -94,16 +99,34 @@ impl Spool {
         if members.is_empty() {
             return format!("{queue}: no printer");
         }
-        let of = |member: &String| self.trouble(member);
-        let all: Vec<String> = members.iter().map(of).collect();
+        let all: Vec<String> = members.iter().map(|member| self.absence(member)).collect();
         if all.iter().any(String::is_empty) { String::new() } else { all.join("; ") }
+    }
+
+    /// Why a printer would not take a job of its class.
+    fn absence(&self, member: &str) -> String {
+        let (is_stopped, is_disabled) = {
+            let core = self.core.lock();
+            let flags = core.queues.get(member).map(|queue| &queue.flags);
+            flags.map_or((false, false), |flags| (flags.is_stopped, flags.is_disabled))
+        };
+        match (is_stopped, is_disabled) {
+            (true, _) => format!("{member}: printing disabled"),
+            (false, true) => format!("{member}: queuing disabled"),
+            (false, false) => self.trouble(member),
+        }
     }
 
     /// The last finished jobs of a queue, a line each.
     pub(super) fn log_text(&self, queue: &str) -> String {
-        let core = self.core.lock();
-        let lines = core.queues.get(queue).map(|queue| &queue.log);
-        lines.into_iter().flatten().flat_map(|line| [line.as_str(), "\n"]).collect()
+        let log = self.core.lock().queues.get(queue).map(|queue| queue.log.clone());
+        let (mut text, mut names) = (String::new(), Names::default());
+        for job in log.unwrap_or_default() {
+            let owner = if job.agent.is_empty() { names.of(job.uid) } else { job.agent };
+            let Finished { time, id, title, bytes, fate, .. } = job;
+            text += &FinishedView { time, id, owner, title, bytes, fate }.line();
+        }
+        text
     }
 }
 

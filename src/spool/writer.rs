@@ -6,7 +6,7 @@
 
 use super::job::{Job, Phase};
 use super::journal::Mark;
-use super::queue::{Core, Record};
+use super::queue::{Core, Finished, Record};
 use super::{Spool, journal, now};
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Call, Caller, FileOps, Nature, Seek, SyncKind};
@@ -332,15 +332,15 @@ impl FileOps for JobWriter {
         let mut core = spool.core.lock();
         core.written.remove(&id);
         let Some(job) = core.jobs.get(&id) else { return };
-        let (queue, title) = (job.queue.clone(), job.title());
         let why = match failed {
             _ if is_aborted => Some("its writer was killed".to_owned()),
             Some(errno) => Some(format!("writing it failed, {}", errno.name())),
             None => None,
         };
         if let Some(why) = why {
+            let dropped = Finished::new(job, end, now(), format!("dropped: {why}"));
             spool.drop_unfinished(&mut core, id);
-            core.note(&queue, format!("{} {id} {title} {end} dropped: {why}", now()));
+            core.note(dropped);
         } else if Job::is_staging_name(&job.name) {
             let mut staged = job.clone();
             (staged.phase, staged.size) = (Phase::Staged, end);

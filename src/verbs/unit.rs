@@ -127,13 +127,32 @@ pub(super) fn command(
 ) -> Result<Answer<String>, Error> {
     let unit = Unit::find(kernel, verb, name)?;
     unit.command(command).map_err(|error| {
-        Error::new(Errno::EOPNOTSUPP, format!("{verb}: {}: {error}", unit.name()))
+        let why = match (&unit, error) {
+            (Unit::Char(node), IoError::Unsupported) => not_for(kernel, verb, &node.name),
+            _ => error.to_string(),
+        };
+        Error::new(Errno::EOPNOTSUPP, format!("{verb}: {}: {why}", unit.name()))
     })?;
     kernel.machine.engine.crank();
     if let (Unit::Disk(disk), UnitCommand::Repair) = (&unit, command) {
         disk.cached.retry(); // what could not be written is still dirty
     }
     Ok(Answer::Now(DONE.to_owned()))
+}
+
+/// That a command is not for a unit, and what is to the same end.
+fn not_for(kernel: &Kernel, verb: &str, name: &str) -> String {
+    let driver = kernel.special.switch().units().iter().find(|row| row.name == name);
+    let instead = match (driver.map_or("", |row| row.driver), verb) {
+        ("lp", "pause") => "; lpc stop stops a printer",
+        ("lp", "resume") => "; lpc start starts a printer",
+        ("lp", "freeze") => "; offline holds a printer in mid-job",
+        ("lp", "thaw") => "; online lets a printer go on",
+        ("ttyS", "pause" | "freeze") => "; hold keeps a port's driver from it",
+        ("ttyS", "resume" | "thaw") => "; release lets a port's driver serve it",
+        _ => "",
+    };
+    format!("{verb} is for disks{instead}")
 }
 
 /// A unit that takes media; a disk of ours keeps its own.

@@ -66,3 +66,28 @@ fn a_removed_job_takes_no_more_writes() {
     writer.release();
     assert!(spool.core.lock().jobs.is_empty());
 }
+
+#[test]
+fn clean_removes_old_staged_files_and_nothing_that_may_be_submitted_right_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let fs = SpoolFs::new(&spool);
+    let lp0 = dir_of(&fs, "lp0");
+    write_file(&fs, ALICE, lp0, "job", "text").release();
+    write_file(&fs, ALICE, lp0, ".left", "text").release();
+    write_file(&fs, ALICE, lp0, ".new", "text").release();
+    let writer = write_file(&fs, ALICE, lp0, ".open", "text");
+    let old = SystemTime::now() - std::time::Duration::from_secs(61);
+    for id in [1, 2, 4] {
+        let file = std::fs::File::options().write(true).open(spool.data("lp0", id)).unwrap();
+        file.set_modified(old).unwrap();
+    }
+    assert_eq!(ctl(&spool, BOB, "lp0", "tclean").unwrap(), "lp0:\n\twould remove .left\n");
+    assert_eq!(ctl(&spool, BOB, "lp0", "clean").unwrap_err().errno, Errno::EPERM);
+    assert_eq!(ctl(&spool, ROOT, "lp0", "clean").unwrap(), "lp0:\n\tremoved .left\n");
+    assert_eq!(ctl(&spool, ROOT, "lp0", "clean").unwrap(), "lp0:\n");
+    assert!(!spool.data("lp0", 2).exists() && spool.log_text("lp0").contains("removed by"));
+    writer.release();
+    let ids: Vec<u64> = spool.core.lock().jobs.keys().copied().collect();
+    assert_eq!(ids, [1, 3, 4]);
+}
