@@ -3,10 +3,12 @@
 //! A medium knows bytes and nothing of time, registers or faults. Every call may wait for the host
 //! and none calls back.
 
+mod bus_error;
 mod file;
 mod ram;
 mod tap;
 mod tap_host;
+mod window;
 
 pub use file::{FileMedium, FileOptions};
 pub use ram::RamMedium;

@@ -122,7 +122,7 @@ impl Tap {
     /// In words that name the file, what is wrong, and the way out.
     pub fn open(path: &Path, options: TapOptions) -> Result<Tap, String> {
         let name = path.display();
-        let backing = Backing::open(path, options.read_only);
+        let backing = Backing::open(path, &options);
         let backing = backing.map_err(|why| format!("tape {name}: {why}"))?;
         let mut tap = Tap::new(backing, options);
         tap.survey().map_err(|why| format!("tape {name}: cannot be read: {why}"))?;
@@ -439,6 +439,7 @@ impl Tap {
         self.check_room(first, 8 + padded(bytes))?;
         self.cut()?;
         self.known = None;
+        self.is_ragged = true; // the file may be longer now than its data, also where that fails
         let mut tail = [0; 9];
         let tail = closing(bytes, &mut tail);
         self.backing.write(first + 4, data, tail)?;
@@ -463,7 +464,7 @@ impl Tap {
         // Until the header says otherwise the record breaks off: the tape ends before it.
         (self.at, self.end) = (first, first);
         (self.block, self.blocks) = (self.block - 1, self.blocks - 1);
-        self.is_sealed = false;
+        (self.is_sealed, self.is_ragged) = (false, true);
         self.extensible = None;
         self.backing.write(first + 4 + u64::from(before), data, tail)?;
         self.backing.write(first, &bytes.to_le_bytes(), &[])?;

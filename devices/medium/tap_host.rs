@@ -2,6 +2,7 @@
 //! is loaded, or memory.
 
 use super::file::{errno, offset, told};
+use super::window::Window;
 use crate::contract::IoError;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -24,7 +25,7 @@ pub struct TapOptions {
 
 /// See the head of this file.
 pub(super) enum Backing {
-    File(Flock<File>),
+    File(Flock<File>, Option<Window>),
     Memory(Vec<u8>),
     /// Memory, and all that was written to it, write by write.
     #[cfg(test)]
@@ -33,7 +34,8 @@ pub(super) enum Backing {
 
 impl Backing {
     /// Opens the file, making it when it is missing and may be written.
-    pub(super) fn open(path: &Path, read_only: bool) -> Result<Backing, String> {
+    pub(super) fn open(path: &Path, options: &TapOptions) -> Result<Backing, String> {
+        let read_only = options.read_only;
         match std::fs::metadata(path) {
             Ok(meta) if !meta.is_file() => return Err("is not a plain file".into()),
             Err(why) if why.kind() == ErrorKind::NotFound && read_only => {
@@ -55,12 +57,14 @@ impl Backing {
             Errno::EWOULDBLOCK => "is in use by another unit or daemon".to_string(),
             _ => format!("cannot be locked: {}", why.desc()),
         })?;
-        Ok(Backing::File(file))
+        let is_written = !read_only;
+        let window = is_written.then(|| Window::over(&file, options.size_bytes)).flatten();
+        Ok(Backing::File(file, window))
     }
 
     pub(super) fn len(&self) -> Result<u64, IoError> {
         match self {
-            Backing::File(file) => {
+            Backing::File(file, _) => {
                 file.metadata().map(|meta| meta.len()).map_err(|why| failed(&why, 0))
             }
             Backing::Memory(bytes) => Ok(bytes.len() as u64),
@@ -78,7 +82,7 @@ impl Backing {
     ) -> Result<usize, IoError> {
         let wanted = first.len() + then.len();
         match self {
-            Backing::File(file) => {
+            Backing::File(file, _) => {
                 let (len, mut got) = (first.len(), 0);
                 while got < wanted {
                     let from = offset(at + got as u64)?;
@@ -103,7 +107,10 @@ impl Backing {
     /// Writes `first` and then `then` at byte `at`, all of it.
     pub(super) fn write(&mut self, at: u64, first: &[u8], then: &[u8]) -> Result<(), IoError> {
         match self {
-            Backing::File(file) => {
+            Backing::File(file, window) => {
+                if window.as_mut().is_some_and(|window| window.put(file, at, first, then)) {
+                    return Ok(());
+                }
                 let runs = [IoSlice::new(first), IoSlice::new(then)];
                 let put = pwritev(&**file, &runs, offset(at)?).unwrap_or(0);
                 // The host stopped short, or refused: the rest by itself, so that the error tells.
@@ -124,7 +131,12 @@ impl Backing {
 
     pub(super) fn set_len(&mut self, len: u64) -> Result<(), IoError> {
         match self {
-            Backing::File(file) => file.set_len(len).map_err(|why| failed(&why, len)),
+            Backing::File(file, window) => {
+                if let Some(window) = window {
+                    window.cut(len);
+                }
+                file.set_len(len).map_err(|why| failed(&why, len))
+            }
             Backing::Memory(bytes) => {
                 bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
                 Ok(())
@@ -137,7 +149,7 @@ impl Backing {
     pub(super) fn sync(&self) -> Result<(), IoError> {
         match self {
             // Nobody knows what a failed fdatasync(2) lost.
-            Backing::File(file) => file.sync_data().map_err(|why| match errno(&why) {
+            Backing::File(file, _) => file.sync_data().map_err(|why| match errno(&why) {
                 Errno::ENOSPC | Errno::EDQUOT => IoError::NoSpace,
                 _ => IoError::Hardware,
             }),
