@@ -26,6 +26,7 @@ pub mod com;
 pub mod conf;
 pub mod contract;
 pub mod controller;
+pub mod copy;
 pub mod engine;
 #[cfg(test)]
 mod exam;

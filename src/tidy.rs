@@ -38,9 +38,9 @@ const CONFINED: &[(&str, &[&str])] = &[
 
 /// Where `unsafe` may stand.
 const UNSAFE: &[&str] = &[
+    "devices/copy.rs",
     "devices/medium/bus_error.rs",
     "devices/medium/window.rs",
-    "src/cache/copy.rs",
     "src/devctl/call.rs",
     "src/error.rs",
     "src/fuse/",
@@ -117,7 +117,8 @@ const MACHINE_ARROWS: &[(&str, &str)] = &[
     ("trace", "contract engine sync"),
     ("fault", "contract sync value"),
     ("bus", "contract engine serial_manual sync trace"),
-    ("medium", "contract sync"),
+    ("copy", ""),
+    ("medium", "contract copy sync"),
     ("timing", "contract value"),
     ("tape_manual", ""),
     ("tape_timing", "contract value"),

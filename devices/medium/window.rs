@@ -16,6 +16,7 @@
 #![allow(unsafe_code)] // mapped memory has no safe form; each block says why it is sound
 
 use super::bus_error::Watched;
+use crate::copy::past_caches_to;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
@@ -24,7 +25,7 @@ use std::ffi::c_void;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
-use std::ptr::{NonNull, copy_nonoverlapping};
+use std::ptr::NonNull;
 
 /// What is made one page, in bytes.
 const EXTENT_BYTES: usize = 2 << 20;
@@ -99,8 +100,8 @@ impl Window {
         // the host cannot give any more is replaced by memory when it is touched.
         unsafe {
             let to = self.base.as_ptr().cast::<u8>().add(at);
-            copy(first, to);
-            copy(then, to.add(first.len()));
+            past_caches_to(to, first);
+            past_caches_to(to.add(first.len()), then);
         }
         if self.watched.as_ref().is_some_and(|watched| !watched.is_lost()) {
             return true;
@@ -157,38 +158,6 @@ impl Window {
         }
         done
     }
-}
-
-/// Copies past the processor's caches: what is on the tape is not read again soon, and what it
-/// replaces need not be fetched (measured for 256 KiB: 26 us otherwise).
-///
-/// # Safety
-/// So many bytes may be written at `to`, and are not what `from` refers to.
-#[cfg(target_arch = "x86_64")]
-unsafe fn copy(from: &[u8], to: *mut u8) {
-    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
-    const LANE: usize = size_of::<__m128i>();
-    let (edge, from) = from.split_at(to.align_offset(LANE).min(from.len()));
-    let (lanes, rest) = from.as_chunks::<LANE>();
-    // SAFETY: the caller's word for the whole, of which these are parts; behind the edge `to` is
-    // aligned as streaming stores want it, and every x86_64 has them. They may be seen late, but
-    // not after the fence.
-    unsafe {
-        copy_nonoverlapping(edge.as_ptr(), to, edge.len());
-        let to = to.add(edge.len());
-        for (n, lane) in lanes.iter().enumerate() {
-            let lane = _mm_loadu_si128(lane.as_ptr().cast());
-            _mm_stream_si128(to.add(n * LANE).cast(), lane);
-        }
-        copy_nonoverlapping(rest.as_ptr(), to.add(lanes.len() * LANE), rest.len());
-        _mm_sfence();
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn copy(from: &[u8], to: *mut u8) {
-    // SAFETY: the caller's word.
-    unsafe { copy_nonoverlapping(from.as_ptr(), to, from.len()) };
 }
 
 impl Drop for Window {

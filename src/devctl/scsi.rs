@@ -26,8 +26,16 @@ pub(super) struct Sense {
     qualifier: u8,
     /// The first sector that failed.
     sector: Option<u64>,
-    /// The byte of the command block in error, and its bit.
-    field: Option<(u16, Option<u8>)>,
+    field: Option<Field>,
+}
+
+/// The place of what is wrong in a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Field {
+    byte: u16,
+    bit: Option<u8>,
+    /// Of the data sent with the command block, not of the block itself.
+    is_data: bool,
 }
 
 impl Sense {
@@ -45,7 +53,11 @@ impl Sense {
             code: at(12),
             qualifier: at(13),
             sector: (at(0) & 0x80 != 0).then_some(sector.into()),
-            field: (at(15) & 0xc0 == 0xc0).then_some((pointer, bit)),
+            field: (at(15) & 0x80 != 0).then_some(Field {
+                byte: pointer,
+                bit,
+                is_data: at(15) & 0x40 == 0,
+            }),
         })
     }
 
@@ -62,7 +74,7 @@ impl Sense {
             code: *code,
             qualifier: *qualifier,
             sector: (flags & 2 != 0).then_some(sector),
-            field: (flags & 4 != 0).then_some((byte, bit)),
+            field: (flags & 12 != 0).then_some(Field { byte, bit, is_data: flags & 8 != 0 }),
         };
         (flags & 1 != 0).then_some((sense, errno))
     }
@@ -72,9 +84,10 @@ impl Sense {
     }
 
     fn json(self) -> Value {
-        let (byte, bit) = (self.field.map(|(byte, _)| byte), self.field.and_then(|(_, bit)| bit));
+        let (byte, bit) = (self.field.map(|f| f.byte), self.field.and_then(|f| f.bit));
+        let part = self.field.map(|f| if f.is_data { "data" } else { "block" });
         json!({ "key": self.key, "code": self.code, "qualifier": self.qualifier,
-            "sector": self.sector, "byte": byte, "bit": bit, "words": self.words() })
+            "sector": self.sector, "byte": byte, "bit": bit, "of": part, "words": self.words() })
     }
 }
 
@@ -85,8 +98,8 @@ impl std::fmt::Display for Sense {
         if let Some(sector) = sector {
             write!(f, " sector={sector}")?;
         }
-        if let Some((byte, bit)) = field {
-            write!(f, " byte={byte}")?;
+        if let Some(Field { byte, bit, is_data }) = field {
+            write!(f, " {}={byte}", if *is_data { "data_byte" } else { "byte" })?;
             bit.map_or(Ok(()), |bit| write!(f, " bit={bit}"))?;
         }
         Ok(())
@@ -331,9 +344,14 @@ mod tests {
         let (sense, errno) = Sense::own(&Last { failure, refused: None }.bytes()).unwrap();
         assert_eq!((sense.to_string().as_str(), errno), ("key=3 code=11 qualifier=00 sector=9", 5));
         let sense = devices::Sense { key: 5, asc: 0x24, ascq: 0, info: None };
-        let refused = Some(Told { sense, field: Some((8, None)) });
-        let (sense, errno) = Sense::own(&Last { failure: None, refused }.bytes()).unwrap();
-        assert_eq!((sense.field, errno), (Some((8, None)), 22));
+        for is_data in [false, true] {
+            let field = crate::own::Field { byte: 8, bit: None, is_data };
+            let refused = Some(Told { sense, field: Some(field) });
+            let (sense, errno) = Sense::own(&Last { failure: None, refused }.bytes()).unwrap();
+            let field = Field { byte: 8, bit: None, is_data };
+            assert_eq!((sense.field, errno), (Some(field), 22));
+            assert!(sense.to_string().ends_with(if is_data { "data_byte=8" } else { " byte=8" }));
+        }
     }
 
     #[test]
