@@ -191,14 +191,18 @@ fn signals() {
     one_of_many(&h, limit);
 }
 
-/// Among many a signal is found as soon, one that wakes its process and one that does not.
+/// Among many a signal is found as soon, one that wakes its process and one that does not. The best
+/// of three: other work of the machine's is not ours.
 fn one_of_many(house: &House, limit: Duration) {
-    let mut readers = Readers::new(house, 150);
-    for signal in ["-TSTP", "-KILL"] {
-        let mut one = Readers(vec![readers.0.pop().expect("one")]);
-        one.signal(signal);
-        let took = one.until(if signal == "-TSTP" { "T" } else { "-" });
-        assert!(took < limit, "{signal} to one of 150: {took:?}");
+    let mut readers = Readers::new(house, 500);
+    for (signal, then) in [("-TSTP", "T"), ("-KILL", "-"), ("-TERM", "-")] {
+        let took = (0..3).map(|_| {
+            let mut one = Readers(vec![readers.0.pop().expect("one")]);
+            one.signal(signal);
+            one.until(then)
+        });
+        let best = took.min().expect("three");
+        assert!(best < limit, "{signal} to one of 500: {best:?}");
     }
     readers.signal("-TSTP");
     readers.until("T");
