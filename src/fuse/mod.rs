@@ -2,8 +2,8 @@
 //!
 //! 1. Two threads read requests; each answers what can be answered at once and hands the rest to
 //!    workers. None waits for a device. What a caller asks after his close(2) begins when the
-//!    RELEASE has ended, though another thread has that: see [`order`]; when a second thread is only
-//!    in the way, it rests: see [`readers`].
+//!    RELEASE has ended, though another thread has that: see [`order`]. Where one is only in the
+//!    other's way, it rests: see [`readers`].
 //! 2. No operation answers ENOSYS: for most of them the host would never ask again.
 //! 3. A panic in a call answers EIO; no request stays unanswered.
 //! 4. Permissions are the host's business (`default_permissions`), decided at open(2).
