@@ -123,7 +123,7 @@ impl CharFile {
     }
 
     fn frame(&self, call: &Call) -> Frame {
-        Frame { unit: Arc::clone(&self.node.unit), origin: crate::raw::origin(call) }
+        Frame { unit: Arc::clone(&self.node.unit), origin: call.origin() }
     }
 
     /// Whether a call that would wait is to be answered EAGAIN instead.

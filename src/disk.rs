@@ -8,7 +8,6 @@ use crate::own::Told;
 use crate::pages::HostPages;
 use crate::partition::{self, Partition};
 use crate::passage::Passage;
-use crate::raw;
 use crate::sync::{Arc, Mutex, RwLock};
 use devices::engine::Engine;
 use devices::machine::Machine;
@@ -295,7 +294,7 @@ impl Disk {
         }
         let disk = Arc::clone(self);
         Ok(Answer::Later(Box::new(move |interrupt| {
-            let result = answer.and_then(|answer| raw::finish(answer, interrupt));
+            let result = answer.and_then(|answer| answer.finish(interrupt));
             // A change that failed may have happened in part.
             match (&disk.pages, through) {
                 (Some(pages), Some(part)) => pages.changed_through(part, &range),

@@ -8,7 +8,7 @@ use crate::error::{Errno, Error};
 use crate::lent::Lent;
 use crate::pages::Forget;
 use crate::sync::{Arc, Mutex};
-use devices::{DevId, Interrupt, WaitQueue};
+use devices::{Class, DevId, Interrupt, Origin, WaitQueue};
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +35,15 @@ pub struct Call {
     pub id: u64,
 }
 
+impl Call {
+    /// Who asks, as the machine's queues see it: the host's kernel alone asks for pages.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        let class = if self.caller.pid == 0 { Class::PageIn } else { Class::Caller };
+        Origin { pid: self.caller.pid, class, id: self.id }
+    }
+}
+
 /// The rest of a call that must wait: run on a thread that may; [`Interrupt`] ends it with EINTR.
 pub type Later<T> = Box<dyn FnOnce(&Interrupt) -> Result<T, Error> + Send>;
 
@@ -49,6 +58,18 @@ pub enum Answer<N, L = N> {
 }
 
 impl<T: 'static> Answer<T> {
+    /// Runs the rest of the call here and now: for one that is already on a thread that may wait.
+    ///
+    /// # Errors
+    /// The call's own.
+    pub fn finish(self, interrupt: &Interrupt) -> Result<T, Error> {
+        match self {
+            Answer::Now(value) => Ok(value),
+            Answer::Later(rest) => rest(interrupt),
+            Answer::Blocked(rest) => rest.wait(interrupt),
+        }
+    }
+
     /// The same, and then `f` of what it comes to, whichever way that is.
     ///
     /// # Errors

@@ -7,7 +7,6 @@ use crate::disk::{Clearing, Disk, Opening, Window};
 use crate::error::{Errno, Error};
 use crate::file::{Answer, Call, IoctlAnswer, IoctlCall};
 use crate::own;
-use crate::raw;
 use crate::scsi;
 use crate::sync::Arc;
 use devices::SECTOR_SIZE;
@@ -258,7 +257,7 @@ fn clear(
     ioctl.memory.read(ioctl.memory.argument()?, range.as_flattened_mut())?;
     let [at, len] = range.map(u64::from_ne_bytes);
     open.note_write(open.window.start.saturating_add(at), len);
-    let answer = open.disk.clear(open.window, raw::origin(call), how, at, len)?;
+    let answer = open.disk.clear(open.window, call.origin(), how, at, len)?;
     answer.map(|done| done.map(|()| (0, Vec::new())))
 }
 

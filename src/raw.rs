@@ -15,7 +15,7 @@ use crate::file::{Answer, Call, FileOps, IoctlAnswer, IoctlCall, Nature, Seek, S
 use crate::ioctl;
 use crate::slot::Slot;
 use crate::sync::Arc;
-use devices::{Class, Done, Interrupt, Origin, Request, SECTOR_SIZE, Sector};
+use devices::{Done, Origin, Request, SECTOR_SIZE, Sector};
 use std::fs::File;
 
 /// An open raw node of a disk or partition.
@@ -28,13 +28,6 @@ pub struct RawFile {
 struct Passed {
     image: Arc<File>,
     is_writing: bool,
-}
-
-/// Who asks, as the machine's queues see it: the host's kernel alone asks for pages.
-#[must_use]
-pub fn origin(call: &Call) -> Origin {
-    let class = if call.caller.pid == 0 { Class::PageIn } else { Class::Caller };
-    Origin { pid: call.caller.pid, class, id: call.id }
 }
 
 /// Checks a raw transfer's offset and length against the unit's sector.
@@ -129,18 +122,6 @@ pub fn is_durable(disk: &Disk, call: &Call) -> bool {
     call.flags & O_DSYNC != 0 || disk.cached.is_synchronous()
 }
 
-/// Runs the rest of a call here and now: for a call that is already on a thread that may wait.
-///
-/// # Errors
-/// The call's own.
-pub fn finish<T>(answer: Answer<T>, interrupt: &Interrupt) -> Result<T, Error> {
-    match answer {
-        Answer::Now(value) => Ok(value),
-        Answer::Later(rest) => rest(interrupt),
-        Answer::Blocked(rest) => rest.wait(interrupt),
-    }
-}
-
 impl RawFile {
     /// An open raw node.
     ///
@@ -190,8 +171,8 @@ impl FileOps for RawFile {
         }
         let whole = buf.len();
         buf.truncate(len);
-        disk.note(origin(call), "call step=1", || format!("raw read {len} at {at}"));
-        let answer = read(disk, origin(call), window.start + at, buf);
+        disk.note(call.origin(), "call step=1", || format!("raw read {len} at {at}"));
+        let answer = read(disk, call.origin(), window.start + at, buf);
         if !matches!(answer, Ok(Answer::Later(_))) {
             buf.resize(whole, 0);
         }
@@ -205,9 +186,9 @@ impl FileOps for RawFile {
         let len = window.clip_write(&disk.name, at, data.len())?;
         let start = window.start + at;
         self.open.note_write(start, len as u64);
-        disk.note(origin(call), "call step=1", || format!("raw write {len} at {at}"));
+        disk.note(call.origin(), "call step=1", || format!("raw write {len} at {at}"));
         let is_durable = is_durable(disk, call);
-        let written = write(disk, origin(call), start, data[..len].to_vec(), is_durable);
+        let written = write(disk, call.origin(), start, data[..len].to_vec(), is_durable);
         disk.and_forget(start..start + len as u64, None, written)
     }
 
@@ -252,7 +233,7 @@ impl FileOps for RawFile {
     }
 
     fn allocate(&self, call: &Call, mode: i32, at: u64, len: u64) -> Result<Answer<()>, Error> {
-        self.open.allocate(origin(call), mode, at, len)
+        self.open.allocate(call.origin(), mode, at, len)
     }
 
     fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error> {

@@ -348,9 +348,9 @@ impl BlockFile {
     ) -> Result<Answer<usize, Vec<u8>>, Error> {
         let range = start..start + buf.len() as u64;
         if !self.cached().is_dirty(range.clone()) {
-            return raw::read(&self.open.disk, raw::origin(call), start, buf);
+            return raw::read(&self.open.disk, call.origin(), start, buf);
         }
-        let (disk, from, len) = (Arc::clone(&self.open.disk), raw::origin(call), buf.len());
+        let (disk, from, len) = (Arc::clone(&self.open.disk), call.origin(), buf.len());
         Ok(Answer::Later(Box::new(move |interrupt| {
             disk.cached.flush_range(range, interrupt)?;
             let mut memory = vec![0; len];
@@ -364,21 +364,21 @@ impl BlockFile {
 
     fn direct_write(&self, call: &Call, start: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
         let range = start..start + data.len() as u64;
-        let (disk, from) = (Arc::clone(&self.open.disk), raw::origin(call));
+        let (disk, from) = (Arc::clone(&self.open.disk), call.origin());
         let (data, is_durable) = (data.to_vec(), raw::is_durable(&disk, call));
         if !self.cached().is_dirty(range.clone()) {
             return raw::write(&disk, from, start, data, is_durable);
         }
         Ok(Answer::Later(Box::new(move |interrupt| {
             disk.cached.flush_range(range, interrupt)?;
-            raw::finish(raw::write(&disk, from, start, data, is_durable)?, interrupt)
+            raw::write(&disk, from, start, data, is_durable)?.finish(interrupt)
         })))
     }
 
     /// Takes bytes into the cache.
     fn take(&self, call: &Call, start: u64, data: &[u8]) -> Result<Answer<usize>, Error> {
         let len = data.len();
-        let from = raw::origin(call);
+        let from = call.origin();
         self.open.disk.note(from, "call step=1", || format!("write {len} at {start}"));
         let cached = Arc::clone(self.cached());
         if raw::is_durable(&self.open.disk, call) {
@@ -444,7 +444,7 @@ impl FileOps for BlockFile {
             }
             return answer;
         }
-        let from = raw::origin(call);
+        let from = call.origin();
         self.open.disk.note(from, "call step=1", || format!("read {len} at {start}"));
         if self.cached().read(from, start, &mut buf[..len])? {
             self.open.disk.note(from, "return step=10", || format!("{len} bytes"));
@@ -464,7 +464,7 @@ impl FileOps for BlockFile {
         if call.flags & O_DIRECT != 0 || len == 0 {
             return None;
         }
-        let (from, start) = (raw::origin(call), self.open.window.start + at);
+        let (from, start) = (call.origin(), self.open.window.start + at);
         if !self.cached().holds(start, len) {
             return None;
         }
@@ -519,7 +519,7 @@ impl FileOps for BlockFile {
     }
 
     fn allocate(&self, call: &Call, mode: i32, at: u64, len: u64) -> Result<Answer<()>, Error> {
-        self.open.allocate(raw::origin(call), mode, at, len)
+        self.open.allocate(call.origin(), mode, at, len)
     }
 
     fn seek(&self, at: u64, which: Seek) -> Result<Answer<u64>, Error> {

@@ -15,7 +15,6 @@ use crate::disk::{Disk, Opening};
 use crate::error::{Errno, Error, flags};
 use crate::file::{Answer, Call, CallerMemory, IoctlAnswer, IoctlCall, Later};
 use crate::own::Told;
-use crate::raw;
 use crate::sync::Arc;
 use devices::engine::Engine;
 use devices::{Clock, Interrupt, SimTime};
@@ -259,8 +258,7 @@ impl Deed {
         call: &Call,
         cdb: &[u8],
     ) -> Result<Result<Answer<Outcome>, Check>, Error> {
-        let (command, unit) = match (Command::decode(cdb), Unit::new(&self.disk, raw::origin(call)))
-        {
+        let (command, unit) = match (Command::decode(cdb), Unit::new(&self.disk, call.origin())) {
             (Ok(command), Ok(unit)) => (command, unit),
             (Err(check), _) | (_, Err(check)) => return Ok(Err(check)),
         };
