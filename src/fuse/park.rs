@@ -5,8 +5,8 @@
 //! (`look.rs` says how), and raises the call's [`Interrupt`]; the call then answers EINTR.
 //!
 //! 1. A call is looked at once it has waited a whole sweep: a short wait costs two lock takings.
-//! 2. A sweep over many asks half of them whether they have run, and looks at those; at all, until
-//!    as many are found, when more signals are queued for their user; at each in turn.
+//! 2. A sweep over many asks a third of them whether they have run, and looks at those; at all,
+//!    until as many are found, when more signals are queued for their user; at each in turn.
 //! 3. There is a sweeping thread only while calls wait, and [`LINGER`] sweeps longer.
 //! 4. Sweeping never takes more than a twentieth of a processor. What it saves while nobody is
 //!    signalled it spends on searches ([`Purse`]).
@@ -24,10 +24,10 @@ const LINGER: u32 = 10;
 const SHARE: u32 = 20;
 /// So many calls are looked at closely in every sweep, more in turns.
 const FEW: usize = 50;
-/// Sweeps in which everybody has had his turn to be looked at.
-const TURNS: usize = 32;
+/// So many of them have their turn to be looked at in a sweep, whatever else is known.
+const TURNS: usize = 16;
 /// Sweeps in which everybody was asked whether he has run, as SIGKILL makes him.
-const ASKS: usize = 2;
+const ASKS: u64 = 3;
 /// Most processor time that is saved: for some 20 searches among 500 calls.
 const SAVINGS_MAX: Duration = Duration::from_millis(100);
 /// Least time between two sweeps.
@@ -173,37 +173,49 @@ impl Park {
 
 /// A call that is due.
 struct Looked {
+    key: u64,
     tid: u32,
     interrupt: Arc<Interrupt>,
     watched: Arc<Watched>,
 }
 
-impl Looked {
-    /// Whether it has a signal: then it is called away.
-    fn look(&self, users: &mut BTreeMap<u32, User>) -> bool {
-        let Some(signals) = self.watched.signals() else { return false };
-        let user = users.entry(signals.user).or_default();
-        user.queued = user.queued.max(signals.queued);
-        if signals.is_wanted {
-            user.found += signals.pending;
-            log::debug!(target: "fuse", "thread {} has a signal: it is called away", self.tid);
-            self.interrupt.raise();
-        }
-        signals.is_wanted
-    }
+/// What a sweep has seen.
+#[derive(Default)]
+struct Seen {
+    users: BTreeMap<u32, User>,
+    called_away: bool,
 }
 
-/// What a sweep saw of a user's signals.
+/// A user's signals in one sweep.
 #[derive(Default)]
 struct User {
     queued: u64,
     found: u64,
+    /// In whose status they stand.
+    probe: Option<Arc<Watched>>,
+}
+
+impl Seen {
+    /// Looks at a call: who has a signal is called away.
+    fn look(&mut self, looked: &Looked) {
+        let Some(signals) = looked.watched.signals() else { return };
+        let user = self.users.entry(signals.user).or_default();
+        user.queued = user.queued.max(signals.queued);
+        if signals.is_wanted {
+            user.found += signals.pending;
+            self.called_away = true;
+            log::debug!(target: "fuse", "thread {} has a signal: it is called away", looked.tid);
+            looked.interrupt.raise();
+        } else {
+            user.probe = Some(Arc::clone(&looked.watched));
+        }
+    }
 }
 
 /// What the sweeper keeps from one sweep to the next.
 #[derive(Default)]
 struct Memory {
-    sweeps: usize,
+    sweeps: u64,
     users: BTreeMap<u32, Others>,
 }
 
@@ -212,6 +224,7 @@ struct Memory {
 struct Others {
     count: u64,
     was_in_vain: bool,
+    probe: Option<Arc<Watched>>,
 }
 
 impl Others {
@@ -227,8 +240,37 @@ impl Others {
 }
 
 impl Memory {
-    fn queued(&self, user: u32) -> u64 {
-        self.users.get(&user).map_or(0, |others| others.count)
+    /// How many signals are queued for users of whom nobody had his turn; who is gone is
+    /// forgotten.
+    fn probe(&mut self, seen: &mut Seen) {
+        self.users.retain(|user, others| {
+            if seen.users.contains_key(user) {
+                return true;
+            }
+            let signals = others.probe.as_ref().and_then(|probe| probe.signals());
+            let Some(signals) = signals.filter(|signals| signals.user == *user) else {
+                return false;
+            };
+            let found = User { queued: signals.queued, ..User::default() };
+            seen.users.insert(*user, found);
+            true
+        });
+    }
+
+    /// Whether more are queued for a user than were found and are known to be for others.
+    fn is_missing_some(&self, seen: &Seen) -> bool {
+        let others = |user| self.users.get(user).map_or(0, |others| others.count);
+        seen.users.iter().any(|(user, now)| now.queued > now.found + others(user))
+    }
+
+    fn learn(&mut self, seen: &Seen) {
+        for (user, now) in &seen.users {
+            let others = self.users.entry(*user).or_default();
+            others.learn(now.queued.saturating_sub(now.found));
+            if let Some(probe) = &now.probe {
+                others.probe = Some(Arc::clone(probe));
+            }
+        }
     }
 }
 
@@ -293,40 +335,48 @@ impl Lot {
         }
     }
 
-    /// Looks at everybody who has waited a whole sweep. `true` when somebody was called away.
+    /// One sweep. `true` when somebody was called away.
     fn sweep(&self, memory: &mut Memory) -> bool {
-        let due = self.due();
-        let (turns, asks) = if due.len() <= FEW { (1, 1) } else { (TURNS, ASKS) };
         memory.sweeps = memory.sweeps.wrapping_add(1);
-        let (mut called_away, mut left) = (false, Vec::new());
-        let mut users: BTreeMap<u32, User> = BTreeMap::new();
-        for (index, looked) in due.iter().enumerate() {
-            let nth = index.wrapping_add(memory.sweeps);
-            let is_asked = nth.is_multiple_of(asks);
-            if nth.is_multiple_of(turns) || is_asked && looked.watched.has_run() {
-                called_away |= looked.look(&mut users);
+        let (count, sweeps) = (self.count_sweep(), memory.sweeps);
+        let (turns, asks) = if count <= FEW { (1, 1) } else { ((count / TURNS) as u64, ASKS) };
+        let is_in = |key: u64, rounds| key.wrapping_add(sweeps).is_multiple_of(rounds);
+        let mut seen = Seen::default();
+        let mut left = Vec::new();
+        for looked in self.due(|key| is_in(key, turns) || is_in(key, asks)) {
+            if is_in(looked.key, turns) || looked.watched.has_run() {
+                seen.look(&looked);
             } else {
                 left.push(looked);
             }
         }
+        memory.probe(&mut seen);
         // More was queued for their user than was found: somebody else of his may have it.
-        for looked in left {
-            if users.iter().any(|(user, now)| now.queued > now.found + memory.queued(*user)) {
-                called_away |= looked.look(&mut users);
+        if memory.is_missing_some(&seen) {
+            left.extend(self.due(|key| !is_in(key, turns) && !is_in(key, asks)));
+            for looked in left {
+                if !memory.is_missing_some(&seen) {
+                    break;
+                }
+                seen.look(&looked);
             }
         }
-        for (user, now) in users {
-            memory.users.entry(user).or_default().learn(now.queued.saturating_sub(now.found));
-        }
-        called_away
+        memory.learn(&seen);
+        seen.called_away
     }
 
-    /// Who is looked at, each with its open files.
-    fn due(&self) -> Vec<Looked> {
+    /// Who waits has waited one sweep more; how many wait.
+    fn count_sweep(&self) -> usize {
+        let mut calls = self.calls.lock();
+        calls.waiting.values_mut().for_each(|w| w.sweeps = w.sweeps.saturating_add(1));
+        calls.waiting.len()
+    }
+
+    /// Who has waited a whole sweep and is wanted by `wants`, each with its open file.
+    fn due(&self, wants: impl Fn(u64) -> bool) -> Vec<Looked> {
         let mut due = Vec::new();
-        for (key, waiting) in &mut self.calls.lock().waiting {
-            waiting.sweeps = waiting.sweeps.saturating_add(1);
-            if waiting.sweeps > 1 && !waiting.interrupt.is_raised() {
+        for (key, waiting) in &self.calls.lock().waiting {
+            if waiting.sweeps > 1 && wants(*key) && !waiting.interrupt.is_raised() {
                 let interrupt = Arc::clone(&waiting.interrupt);
                 due.push((*key, waiting.tid, interrupt, waiting.sight.clone()));
             }
@@ -337,7 +387,7 @@ impl Lot {
                 Sight::Open(watched) => Some(watched),
                 Sight::Unopened => self.open(key, tid),
             };
-            watched.map(|watched| Looked { tid, interrupt, watched })
+            watched.map(|watched| Looked { key, tid, interrupt, watched })
         };
         due.into_iter().filter_map(open).collect()
     }
