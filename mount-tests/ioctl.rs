@@ -122,7 +122,7 @@ for i in range(count):
             5000, pointer()]), 1000, 0, 0) + bytes(4)
     else:
         group = dice.choice([0x12, 0x03, 0x22, ord('m'), ord('S'), 0xb5, 0x54, dice.randrange(256)])
-        size = dice.choice([0, 1, 4, 8, 16, 24, 48, 100, 1024, 4000])
+        size = dice.choice([0, 1, 4, 8, 16, 24, 48, 100, 1000, 1024, 4000])
         cmd = dice.randrange(4) << 30 | size << 16 | group << 8 | dice.randrange(256)
         if cmd & 0xffff in meant or group in (0x66, 0x58, 0x15): continue
         at = dice.choice([here, pointer()])
