@@ -1,12 +1,16 @@
 //! mem: null, zero, full, random, urandom. The smallest driver, and the example to start from.
 //!
-//! It has no hardware, no keys, and nothing that could wait: a unit is a struct with two methods.
-//! With them goes `port`, the machine's port space as a file.
+//! It has no hardware, no keys, and nothing that could wait: a unit is a struct with two methods,
+//! and two more where it has a command of its own, as null has. With them goes `port`, the
+//! machine's port space as a file.
 
-use crate::contract::{AttachError, Attached, CharDevice, Driver, IoError, Key, UnitConfig};
+use crate::contract::{AttachError, Attached, CharDevice, Driver, IoError, Ioctl, Key, UnitConfig};
 use crate::ioport::PortFile;
 use crate::machine::Machine;
 use crate::sync::Arc;
+
+/// `_IOWR(0xb5, 0x10, 1000 bytes)`: gives the caller's bytes back, the last first.
+pub const NULL_REVERSE: u32 = 0xc3e8_b510;
 
 /// The driver.
 pub struct Mem;
@@ -43,7 +47,7 @@ impl Driver for Mem {
     }
 }
 
-/// Nothing to read; takes everything.
+/// Nothing to read; takes everything. Its command shows that bytes go both ways.
 struct Null;
 
 impl CharDevice for Null {
@@ -53,6 +57,22 @@ impl CharDevice for Null {
 
     fn write(&self, _at: u64, data: &[u8]) -> Result<usize, IoError> {
         Ok(data.len())
+    }
+
+    fn ioctl(&self, call: &mut Ioctl<'_>) -> Result<(), IoError> {
+        if call.cmd != NULL_REVERSE {
+            return Err(IoError::Unsupported);
+        }
+        if call.output.len() != call.input.len() {
+            return Err(IoError::Invalid);
+        }
+        call.output.copy_from_slice(call.input);
+        call.output.reverse();
+        Ok(())
+    }
+
+    fn commands(&self) -> &'static [(u32, &'static str)] {
+        &[(NULL_REVERSE, "NULL_REVERSE")]
     }
 }
 
@@ -121,6 +141,23 @@ mod tests {
         }
         assert_eq!(unit("zero").write(0, &buf), Ok(16));
         assert_eq!(unit("full").write(0, &buf), Err(IoError::NoSpace));
+    }
+
+    #[test]
+    fn null_gives_bytes_back_the_last_first_and_knows_no_other_size() {
+        let obey = |name: &str, cmd, input: &[u8], room| {
+            let mut output = vec![7; room];
+            let answer = unit(name).ioctl(&mut Ioctl { cmd, input, output: &mut output });
+            answer.map(|()| output)
+        };
+        let input: Vec<u8> = (0..1000).map(|n: u16| n.to_le_bytes()[0]).collect();
+        let back = input.iter().rev().copied().collect();
+        assert_eq!(obey("null", NULL_REVERSE, &input, 1000), Ok(back));
+        assert_eq!((NULL_REVERSE >> 16) & 0x3fff, 1000);
+        let shorter = NULL_REVERSE - (1 << 16);
+        assert_eq!(obey("null", shorter, &input[1..], 999), Err(IoError::Unsupported));
+        assert_eq!(obey("null", NULL_REVERSE, &input, 0), Err(IoError::Invalid));
+        assert_eq!(obey("zero", NULL_REVERSE, &input, 1000), Err(IoError::Unsupported));
     }
 
     #[test]

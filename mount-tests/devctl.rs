@@ -36,7 +36,7 @@ fn every_command() {
     h.sh("spindle --at $M lpc stop lp0");
     let listed = h.text("proc/ioctls");
     let mut tried = std::collections::BTreeSet::new();
-    for node in ["sd0", "rsd0", "fd0", "st0", "rlp0", "ttyS0"] {
+    for node in ["null", "sd0", "rsd0", "fd0", "st0", "rlp0", "ttyS0"] {
         let said = |args: &str| h.try_sh(&format!("spindle --at $M devctl {node} {args}"));
         for line in said("list").out.lines() {
             let mut words = line.split_whitespace();
@@ -217,7 +217,7 @@ fn ordinary_user() {
           u sd0 | grep -q BLKGETSIZE64; u sd0 status | grep -q idle; u zero readv 2 >/dev/null
           not 'sd0: Permission denied' u sd0 ioctl BLKGETSIZE64
           u sd0 sense | grep -q 'sd0 last unknown: Permission denied'
-          not 'no node of a device' u sd9; not 'takes no commands' u null
+          not 'no node of a device' u sd9; not 'takes no commands' u lp0
           chmod 666 $M/dev/sd0 $M/dev/nst0; [ $(u sd0 ioctl BLKGETSIZE64) = 67108864 ]
           u sd0 cdb 0 0 0 0 0 0; u nst0 allocate; grep -q owner= $M/proc/status; u nst0 deallocate
           not 'not reserved by your session' u nst0 deallocate
@@ -241,6 +241,9 @@ fn by_name() {
           d nst0 ioctl MTIOCTOP 3 1; d nst0 ioctl MTIOCGET | grep -q 'file=0 block=1'
           d nst0 ioctl --in 0600000001000000 MTIOCTOP; [ $(d nst0 ioctl MTIOCPOS) = 0 ]
           [ $(d sd0 ioctl 0x80081272 --out 8) = 0000000400000000 ]
+          d null | grep -qx 'NULL_REVERSE  0xc3e8b510  takes and tells bytes'
+          x=$(printf '%01998d' 0); [ $(d null ioctl NULL_REVERSE a5$x) = ${x}a5 ]
+          d null --json | tr -d ' \\n' | grep -qF '\"takes\":[\"bytes\"],\"tells\":[\"bytes\"]'
           d sd0 ioctl BLKGETSIZE64 --json | tr -d ' \\n' > $T/j
           grep -q '\"command\":\"BLKGETSIZE64\",\"device\":\"sd0\",\"number\":\"0x80081272\"' $T/j
           grep -q '\"result\":0,\"values\":{\"bytes\":67108864}' $T/j");
@@ -263,7 +266,9 @@ fn refused() {
         ("ttyS0 serial 9600,8,half", "\"half\" is no parity"),
         ("ttyS0 serial 7", "\"7\" is no rate from 15 to 921600"),
         ("sd9 status", "no node of a device"),
-        ("null", "takes no commands"),
+        ("lp0", "takes no commands"),
+        ("null ioctl NULL_REVERSE 00", "bytes: hexadecimal digits of 1000 bytes is wanted"),
+        ("zero ioctl NULL_REVERSE --in 00", "NULL_REVERSE: Inappropriate ioctl for device"),
         ("lp0 ioctl 0x5401", "0x5401: Inappropriate ioctl for device"),
     ];
     for (words, told) in table {

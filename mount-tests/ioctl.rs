@@ -7,6 +7,7 @@ pub const CHECKS: &[Check] = &[
     check("if_07_all_of_blockdev", &["blockdev"], all_of_blockdev),
     check("if_07_geometry_for_hdparm_and_fdisk", &["hdparm", "fdisk"], geometry),
     check("a_protected_disk_refuses_writes", &["blockdev"], protection),
+    check("if_07_a_thousand_bytes_go_both_ways", &["python3"], both_ways),
     check("if_08_random_commands_change_nothing", &["python3"], random_commands),
 ];
 
@@ -28,9 +29,41 @@ fn all_of_blockdev() {
           blockdev --flushbufs $M/dev/sd0; blockdev --rereadpt $M/dev/sd0
           grep -qx 'sd 0x1260 BLKGETSIZE' $M/proc/ioctls
           grep -qx 'st 0x40086d01 MTIOCTOP' $M/proc/ioctls
-          grep -qx 'ttyS 0x5401 TCGETS' $M/proc/ioctls; ! grep -q '^mem ' $M/proc/ioctls
+          grep -qx 'ttyS 0x5401 TCGETS' $M/proc/ioctls
+          [ \"$(grep '^mem ' $M/proc/ioctls)\" = 'mem 0xc3e8b510 NULL_REVERSE' ]
           blockdev --report $M/dev/sd0 | grep -q '^rw .*67108864'
           ! blockdev --getsz $M/dev/null 2>$T/e; ! blockdev --getra $M/dev/st0 2>$T/e");
+}
+
+/// What null makes of a structure, and that its number with another size, or given the other way,
+/// is another command.
+const BOTH_WAYS: &str = r"
+import ctypes, errno, os, random, sys
+dice = random.Random(int(sys.argv[2]))
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ioctl.argtypes = [ctypes.c_int, ctypes.c_ulong, ctypes.c_void_p]
+null, zero = (os.open(sys.argv[1] + '/dev/' + name, os.O_RDWR) for name in ['null', 'zero'])
+def given(fd, data, way=3, number=0x10, size=1000):
+    area = ctypes.create_string_buffer(data + b'beyond', 5000)
+    done = libc.ioctl(fd, way << 30 | size << 16 | 0xb5 << 8 | number, area)
+    assert area[len(data):5000] == b'beyond' + bytes(4994 - len(data)), 'written beyond'
+    return area[:len(data)] if done == 0 else errno.errorcode[ctypes.get_errno()]
+for turn in range(100):
+    data = dice.randbytes(1000)
+    assert given(null, data) == data[::-1], turn
+other = [dict(size=size) for size in [0, 1, 8, 999, 1001, 4000]]
+other += [dict(way=way) for way in [0, 1, 2]] + [dict(number=n) for n in [0, 1, 0xf, 0x11]]
+for wrong in other:
+    assert given(null, data, **wrong) == 'ENOTTY', (wrong, given(null, data, **wrong))
+assert given(zero, data) == 'ENOTTY' and given(null, data) == data[::-1]
+";
+
+fn both_ways() {
+    let h = House::new();
+    let seed = std::env::var("SEED").unwrap_or_else(|_| "7".into());
+    eprintln!("SEED={seed}");
+    let script = format!("cat > $T/p.py <<'END'\n{BOTH_WAYS}\nEND\npython3 $T/p.py $M {seed}");
+    h.sh(&script);
 }
 
 fn geometry() {
@@ -89,7 +122,7 @@ for i in range(count):
             5000, pointer()]), 1000, 0, 0) + bytes(4)
     else:
         group = dice.choice([0x12, 0x03, 0x22, ord('m'), ord('S'), 0xb5, 0x54, dice.randrange(256)])
-        size = dice.choice([0, 1, 4, 8, 16, 24, 48, 100, 1024, 4000])
+        size = dice.choice([0, 1, 4, 8, 16, 24, 48, 100, 1000, 1024, 4000])
         cmd = dice.randrange(4) << 30 | size << 16 | group << 8 | dice.randrange(256)
         if cmd & 0xffff in meant or group in (0x66, 0x58, 0x15): continue
         at = dice.choice([here, pointer()])

@@ -534,3 +534,6 @@ impl FileOps for BlockFile {
         })))
     }
 }
+
+#[cfg(test)]
+mod tests;

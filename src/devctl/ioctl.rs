@@ -38,6 +38,7 @@ pub(super) fn list(node: &Node<'_>, hall: &mut Hall<'_>) -> Result<(), String> {
                 Way::None => "",
                 Way::Number | Way::In => "takes ",
                 Way::Out => "tells ",
+                Way::Both => "takes and tells ",
             };
             (way, shape.names())
         }
@@ -49,8 +50,8 @@ pub(super) fn list(node: &Node<'_>, hall: &mut Hall<'_>) -> Result<(), String> {
             let (way, names) = line(c);
             let names: Vec<_> = names.split_whitespace().collect();
             let mut object = json!({ "name": c.name, "number": format!("{:#x}", c.number) });
-            if !way.is_empty() {
-                object[way.trim_end()] = json!(names);
+            for way in way.split_whitespace().filter(|word| *word != "and") {
+                object[way] = json!(names);
             }
             object
         };
@@ -138,7 +139,9 @@ pub(super) fn give(node: &Node<'_>, args: &IoctlArgs, hall: &mut Hall<'_>) -> Re
         .map_err(|error| told(&refused(node, &opened, &error)))?;
     let values = match (args.output, shape) {
         (Some(len), _) => vec![("bytes", Value::Bytes(memory.first(len.into()).to_vec()))],
-        (None, Some(shape)) if shape.way == Way::Out => shape.values(memory.first(shape.len())),
+        (None, Some(shape)) if matches!(shape.way, Way::Out | Way::Both) => {
+            shape.values(memory.first(shape.len()))
+        }
         (None, Some(_)) => Vec::new(),
         (None, None) => {
             let len = if number >> 31 == 1 { call::size(number) } else { 0 };

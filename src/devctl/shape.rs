@@ -13,6 +13,8 @@ pub(super) enum Way {
     In,
     /// From the driver.
     Out,
+    /// To the driver, and back as the driver made it.
+    Both,
 }
 
 /// A command's structure: `name:letter` a number, letters as in Python's struct (B h H i I q Q);
@@ -34,7 +36,7 @@ const RS485: &str = "flags:I before:I after:I _:20";
 
 /// The shape of a command, by its name. `None`: its number says all that is known.
 pub(super) fn of(name: &str) -> Option<Shape> {
-    use Way::{In, None, Number, Out};
+    use Way::{Both, In, None, Number, Out};
     Some(match name {
         "BLKRRPART" | "BLKFLSBUF" | "TIOCEXCL" | "TIOCNXCL" | "TIOCSBRK" | "TIOCCBRK"
         | "TIOCVHANGUP" | "SPINDLE_DEALLOCATE" | "LPRESET" => shape(None, ""),
@@ -67,6 +69,7 @@ pub(super) fn of(name: &str) -> Option<Shape> {
         }
         "SPINDLE_ALLOCATE" => shape(In, "milliseconds:Q"),
         "SPINDLE_SHARE" => shape(In, "access:I"),
+        "NULL_REVERSE" => shape(Both, "bytes:1000x"),
         "LPGETIRQ" => shape(Out, "line:i"),
         "LPGETSTATUS" => shape(Out, "status:i"),
         "HDIO_GETGEO" => shape(Out, "heads:B sectors:B cylinders:H _:4 start:Q"),
@@ -301,6 +304,7 @@ mod tests {
             assert!(size == 0 || shape.len() == size, "{name} has {size} bytes");
             assert_eq!(shape.way == Way::None, words == 0, "{name}");
         }
+        assert_eq!(of("NULL_REVERSE").unwrap().len(), super::super::call::size(0xc3e8_b510));
         assert_eq!(["MTIOCTOP", "MTIOCGET", "MTIOCPOS"].map(|n| of(n).unwrap().len()), [8, 48, 8]);
     }
 
