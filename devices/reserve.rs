@@ -141,9 +141,19 @@ impl State {
         self.served == Some(place.0) || self.needless.contains(&place.0)
     }
 
+    /// Nobody holds the allocation any more. Who had found that he had it, and does not know yet,
+    /// waits for it like others, where he came to stand.
     fn free(&mut self) {
-        (self.owner, self.served) = (None, None);
-        self.needless.clear();
+        self.served = None;
+        let Some(owner) = self.owner.take() else { return };
+        for place in self.needless.drain(..) {
+            let at = self.line.partition_point(|(other, _)| *other < place);
+            self.line.insert(at, (place, owner));
+        }
+    }
+
+    fn has_place(&self, place: Place) -> bool {
+        self.is_served(place) || self.line.iter().any(|(other, _)| *other == place.0)
     }
 
     /// Gives what is free to the first in the line.
@@ -311,10 +321,10 @@ impl Reservation {
     /// The owner is gone: what it holds and where it waits is given up.
     pub fn release_owner(&self, owner: Owner) {
         self.give(|state| {
-            state.line.retain(|(_, other)| *other != owner);
             if state.owner == Some(owner) {
                 state.free();
             }
+            state.line.retain(|(_, other)| *other != owner);
         });
     }
 
@@ -343,13 +353,16 @@ impl Reservation {
         self.state.lock().is_served(place)
     }
 
-    /// Whether that place has been served, asked by who was at it: it knows from now on.
-    fn is_told(&self, place: Place) -> bool {
+    /// What has become of a place, asked by who is at it: once it was served, it knows.
+    fn look(&self, place: Place) -> Turn {
         let mut state = self.state.lock();
+        if !state.has_place(place) {
+            return Turn::Gone;
+        }
         let is_served = state.is_served(place);
         state.needless.retain(|other| *other != place.0);
         state.served = state.served.filter(|other| *other != place.0);
-        is_served
+        if is_served { Turn::Served } else { Turn::NotYet }
     }
 
     /// Leaves the line. Who was served meanwhile, and does not know, gives it up again.
@@ -400,6 +413,8 @@ pub enum Turn {
     Served,
     /// The time is over. ETIMEDOUT.
     TimedOut,
+    /// The owner is gone, and its place with it; or it was served and knows. EPERM.
+    Gone,
 }
 
 impl Waiting {
@@ -407,10 +422,9 @@ impl Waiting {
     #[must_use]
     pub fn look(&self) -> Turn {
         let is_over = self.is_over.load(Ordering::Acquire);
-        match self.unit.is_told(self.place) {
-            true => Turn::Served, // at the last moment too
-            false if is_over => Turn::TimedOut,
-            false => Turn::NotYet,
+        match self.unit.look(self.place) {
+            Turn::NotYet if is_over => Turn::TimedOut,
+            turn => turn, // served at the last moment too
         }
     }
 }

@@ -35,6 +35,30 @@ fn an_allocated_unit_is_its_owners_alone() {
 }
 
 #[test]
+fn who_stood_for_what_was_given_back_before_he_looked_has_it_again() {
+    let unit = many();
+    unit.allocate(A).unwrap();
+    let (late, other) = (unit.stand(A).unwrap(), unit.stand(B).unwrap());
+    unit.deallocate(A).unwrap();
+    assert!(unit.is_served(late) && !unit.is_served(other));
+    assert_eq!((unit.owner(), unit.waiting()), (Some(A), 1));
+    unit.leave(late);
+    assert!(unit.is_served(other), "given up untold, it goes on");
+}
+
+#[test]
+fn who_waits_for_an_owner_that_is_gone_is_told() {
+    let (unit, engine) = (Arc::new(many()), Engine::new(Time::Simulated));
+    unit.allocate(A).unwrap();
+    let [mine, late] = [B, A].map(|owner| unit.wait(&engine, owner, None).unwrap());
+    unit.release_owner(B);
+    unit.release_owner(A);
+    assert_eq!((mine.look(), late.look()), (Turn::Gone, Turn::Gone));
+    drop((mine, late));
+    assert_eq!((unit.owner(), unit.allocate(C)), (None, Ok(())));
+}
+
+#[test]
 fn what_a_dead_owner_held_is_free() {
     let unit = many();
     unit.allocate(A).unwrap();
@@ -310,6 +334,7 @@ proptest! {
                 }
             }
             let state = unit.state.lock();
+            prop_assert!(state.line.iter().is_sorted_by_key(|(place, _)| *place));
             let held = state.handles.values().collect::<Vec<_>>();
             for (at, one) in held.iter().enumerate() {
                 for other in &held[at + 1..] {

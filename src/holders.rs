@@ -181,7 +181,7 @@ impl Holders {
     ///
     /// # Errors
     /// `ETIMEDOUT`; `EBUSY` where no wait was wanted; `EPERM` for a session without a leader that
-    /// can be seen; `EAGAIN` where too many wait.
+    /// can be seen, or whose leader ends meanwhile; `EAGAIN` where too many wait.
     pub fn allocate(
         self: &Arc<Self>,
         (name, unit): (&str, &Arc<Reservation>),
@@ -217,6 +217,8 @@ impl Holders {
                 Some(Ok(()))
             }
             Turn::TimedOut => late.take().map(Err),
+            // Its session ended meanwhile: it would wait for ever.
+            Turn::Gone => Some(Err(Error::plain(Errno::EPERM))),
         });
         Ok(Answer::Blocked(Blocked { queue, seen, retry }))
     }

@@ -165,7 +165,8 @@ impl ComPort {
         if is_sending(&rings) && self.line_status(&mut rings) & LSR_EMPTY != 0 {
             is_news |= self.refill(&mut rings);
         }
-        if rings.is_open || is_sending(&rings) {
+        // Also where all that is left waits for CTS, which only a look sees.
+        if rings.is_open || is_sending(&rings) || !rings.to_send.is_empty() {
             self.poll_later(&mut rings);
         }
         drop(rings);

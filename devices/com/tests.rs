@@ -283,6 +283,24 @@ fn nobody_looks_at_a_closed_port_once_all_is_sent() {
 }
 
 #[test]
+fn what_is_held_back_goes_when_the_other_end_asks_though_the_port_is_closed() {
+    for values in [&[][..], &polled(10)] {
+        let pair = pair_of(true, values);
+        pair.ports[1].configure(&LineSettings { obeys_cts: true, ..PLAIN });
+        pair.ports[0].set_signals(None, Some(false));
+        pair.run_for(30);
+        pair.ports[1].send(b"late");
+        pair.ports[1].close(false);
+        pair.run_for(100);
+        assert_eq!(pair.heard(0), b"");
+        pair.ports[0].set_signals(None, Some(true));
+        pair.run_for(30);
+        assert_eq!(pair.heard(0), b"late", "{values:?}");
+        pair.run(); // it ends
+    }
+}
+
+#[test]
 fn how_a_port_is_served_can_be_changed_while_it_works() {
     let pair = pair(true);
     let unit = &pair.units[1];

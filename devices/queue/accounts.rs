@@ -93,9 +93,11 @@ impl Accounts {
     /// What is to be written down, at power-off whatever was counted; `None`: nothing is.
     pub(super) fn news(&mut self, is_last: bool) -> Option<Pages> {
         let is_news = std::mem::take(&mut self.is_news) || is_last && self.unkept > 0;
-        self.is_kept |= is_news;
-        self.unkept = 0;
-        is_news.then_some([self.counters.read_mishaps, self.counters.write_mishaps])
+        if !is_news {
+            return None;
+        }
+        (self.is_kept, self.unkept) = (true, 0);
+        Some([self.counters.read_mishaps, self.counters.write_mishaps])
     }
 
     /// `sectors` were transferred.
@@ -208,7 +210,8 @@ mod tests {
         accounts.transferred(Op::Write, 1);
         assert!(accounts.has_news() && accounts.news(false).is_some());
         accounts.transferred(Op::Write, 1);
-        assert!(!accounts.has_news() && accounts.news(true).is_some(), "at power-off all are");
+        assert_eq!((accounts.has_news(), accounts.news(false)), (false, None));
+        assert!(accounts.news(true).is_some(), "at power-off all are");
     }
 
     #[test]

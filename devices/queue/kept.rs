@@ -53,9 +53,16 @@ impl Kept {
         let Some(path) = &self.path else { return };
         let file = match self.file.take() {
             Some(file) => Ok(file),
-            None => OpenOptions::new().write(true).create(true).truncate(true).open(path),
+            // Not cut before it is written: at no moment is nothing there.
+            None => OpenOptions::new().write(true).create(true).truncate(false).open(path),
         };
-        match file.and_then(|file| file.write_all_at(text(pages).as_bytes(), 0).map(|()| file)) {
+        let text = text(pages);
+        let write = |file: File| {
+            file.write_all_at(text.as_bytes(), 0)?;
+            file.set_len(text.len() as u64)?; // of what is not ours it may be longer
+            Ok(file)
+        };
+        match file.and_then(write) {
             Ok(file) => self.file = Some(file),
             Err(why) => {
                 let path = path.display();
@@ -150,6 +157,30 @@ mod tests {
         std::fs::write(&image, "new").unwrap();
         let is_dated = std::fs::metadata(&image).unwrap().created().is_ok();
         assert!(Kept::open(Some(&image)).1.is_none() || !is_dated);
+    }
+
+    #[test]
+    fn whoever_looks_while_it_is_written_finds_it_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("sd0.img");
+        std::fs::write(&image, "").unwrap();
+        let pages = [Mishaps { failed: 3, ..Mishaps::default() }, Mishaps::default()];
+        Kept::open(Some(&image)).0.save(&pages);
+        let (theirs, all) = (image.clone(), 2_000);
+        let daemons = std::thread::spawn(move || {
+            for _ in 0..all {
+                Kept::open(Some(&theirs)).0.save(&pages); // each its first mishap
+            }
+        });
+        while !daemons.is_finished() {
+            assert_eq!(Kept::open(Some(&image)).1, Some(pages));
+        }
+        daemons.join().unwrap();
+        std::fs::write(dir.path().join("sd0.img.counters"), "x".repeat(4096)).unwrap();
+        Kept::open(Some(&image)).0.save(&pages);
+        assert_eq!(Kept::open(Some(&image)).1, Some(pages));
+        let left = std::fs::read_to_string(dir.path().join("sd0.img.counters")).unwrap();
+        assert_eq!(left, text(&pages));
     }
 
     #[test]

@@ -282,6 +282,7 @@ impl Door {
 
     pub(super) fn on_release(&self, req: &Request, handle: FileHandle, reply: ReplyEmpty) {
         tell!(req, "release {handle}");
+        let _long = self.readers.long(); // it waits for nobody (`order.rs`), but may write
         let _inside = self.gate.enter(); // refused by none, waited for if it came in time
         let run = || {
             if let Ok(file) = self.file(handle) {

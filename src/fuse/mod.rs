@@ -11,7 +11,7 @@
 /// A request begins: after what was queued before it (`order.rs`).
 macro_rules! begin {
     ($door:expr, $req:expr, $($what:tt)+) => {
-        $door.readers.call();
+        let _long = $door.readers.long(); // until the caller of this has ended
         $door.order.fence($req.unique().0);
         tell!($req, $($what)+)
     };

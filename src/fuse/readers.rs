@@ -9,12 +9,13 @@
 //! 1. A reader looks once in [`WINDOW`] transfers at how often it was switched: [`Switches`].
 //! 2. It rests where it was switched more often than it answered, one at most at a time.
 //! 3. The one at work calls it back as soon as its switches are of another kind, at any request
-//!    but READ and WRITE (which may take long), and when it ends.
+//!    but READ and WRITE (which may take long), and when it ends. Nobody rests during such a
+//!    request: it may even wait for another (SG_IO into memory that is a file of ours).
 
 use crate::sync::{Arc, Condvar, Mutex};
 use nix::sys::resource::{UsageWho, getrusage};
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// Threads that read requests.
 pub(super) const READERS: usize = 2;
@@ -73,7 +74,19 @@ struct Inner {
     /// How often one began or ended to rest: odd while one rests. Changed under the lock, looked at
     /// without.
     turns: AtomicU32,
+    /// Requests under way that may take long. Either who begins one sees who rests, or who rests
+    /// sees it: the first counts and then looks at the turn, the second the other way round.
+    long: AtomicUsize,
     called: Condvar,
+}
+
+/// A request that may take long; dropped, it has ended.
+pub(super) struct Long<'a>(&'a Inner);
+
+impl Drop for Long<'_> {
+    fn drop(&mut self) {
+        self.0.long.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -134,31 +147,42 @@ impl Readers {
         }
     }
 
+    /// A request begins that may take long. Calls whoever rests; nobody does until it has ended.
+    pub(super) fn long(&self) -> Long<'_> {
+        self.0.long.fetch_add(1, Ordering::SeqCst);
+        self.call();
+        Long(&self.0)
+    }
+
     /// Calls whoever rests.
-    pub(super) fn call(&self) {
+    fn call(&self) {
         if is_rest(self.turn()) {
             let _duty = self.0.duty.lock();
             if is_rest(self.turn()) {
-                self.0.turns.fetch_add(1, Ordering::Relaxed);
+                self.0.turns.fetch_add(1, Ordering::SeqCst);
                 self.0.called.notify_one();
             }
         }
     }
 
-    /// Rests until called, unless another does already.
+    /// Rests until called, unless another does already or has a request that may take long.
     fn rest(&self) {
         let mut duty = self.0.duty.lock();
         if is_rest(self.turn()) || duty.known < READERS {
             return;
         }
-        let turn = self.0.turns.fetch_add(1, Ordering::Relaxed) + 1;
+        let turn = self.0.turns.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.0.long.load(Ordering::SeqCst) > 0 {
+            self.0.turns.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
         while self.turn() == turn {
             self.0.called.wait(&mut duty);
         }
     }
 
     fn turn(&self) -> u32 {
-        self.0.turns.load(Ordering::Relaxed)
+        self.0.turns.load(Ordering::SeqCst) // on x86 an ordinary load
     }
 }
 
@@ -219,8 +243,35 @@ mod tests {
 
     #[test]
     fn whoever_rests_is_called() {
-        let readers = one_rests(Readers::call);
+        let readers = one_rests(|other| drop(other.long()));
         assert_eq!(readers.turn(), 2);
+    }
+
+    #[test]
+    fn nobody_rests_while_the_other_has_a_request_that_may_take_long() {
+        let readers = Readers::default();
+        let (busy, begun) = mpsc::channel();
+        let (end, told) = mpsc::channel::<()>();
+        let other = readers.clone();
+        let at_work = thread::spawn(move || {
+            other.answered();
+            let _long = other.long();
+            busy.send(()).unwrap();
+            let _ = told.recv();
+        });
+        readers.answered();
+        begun.recv().unwrap();
+        let (rested, back) = mpsc::channel();
+        let idle = readers.clone();
+        thread::spawn(move || {
+            idle.rest();
+            rested.send(()).unwrap();
+        });
+        let is_back = back.recv_timeout(std::time::Duration::from_secs(5)).is_ok();
+        drop(end);
+        at_work.join().unwrap();
+        assert!(is_back, "the only reader has no time for others");
+        assert!(!is_rest(readers.turn()));
     }
 
     #[test]
