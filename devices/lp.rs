@@ -188,6 +188,8 @@ struct Desk {
     _line: Option<Arc<crate::bus::IrqLine>>,
     is_open: bool,
     is_begun: bool,
+    /// What is under way, or was last.
+    op: u32,
     lent: Option<BusAddress>,
     /// The block to print once the job has begun, for who writes without saying so.
     waiting: Option<Vec<u8>>,
@@ -210,7 +212,7 @@ impl Printer {
         }
         let address = self.channel.map(bytes).map_err(|_| IoError::WouldBlock)?;
         desk.lent = Some(address);
-        (desk.failure, desk.done) = (None, 0);
+        (desk.failure, desk.done, desk.op) = (None, 0, op);
         self.io.outq(manual::ADDRESS, address.0);
         self.io.outl(manual::COUNT, count);
         self.io.outl(manual::OP, op);
@@ -253,6 +255,9 @@ impl Printer {
                 manual::NO_SPACE => Some(IoError::NoSpace),
                 _ => Some(IoError::Hardware),
             };
+            if desk.failure.is_some() && desk.op == manual::BEGIN {
+                desk.is_begun = false;
+            }
             let waiting = desk.waiting.take().filter(|_| desk.failure.is_none());
             let refused = match waiting {
                 Some(bytes) => self.start(&mut desk, manual::PRINT, bytes),

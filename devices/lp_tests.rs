@@ -164,6 +164,38 @@ fn an_output_that_cannot_be_had_is_told() {
 }
 
 #[test]
+fn what_was_given_up_does_not_end_the_next_job() {
+    let office = office(&[]);
+    for _ in 0..100 {
+        for (name, text) in [("1 x", "a"), ("2 y", "b")] {
+            office.ioctl(commands::BEGIN, name.as_bytes()).unwrap();
+            office.settle().unwrap();
+            assert_eq!(office.unit.write(0, text.as_bytes()), Ok(1));
+            assert_eq!(office.settle(), Ok(1));
+            let cut: &[u8] = if text == "a" { b"cut" } else { b"" };
+            office.ioctl(commands::END, cut).unwrap();
+            if text == "a" {
+                // Its end is under way on a thread, and nobody waits for it.
+                while office.machine.engine.skip_to_next() {}
+                office.ioctl(commands::RESET, &[]).unwrap();
+            } else {
+                office.settle().unwrap();
+            }
+        }
+    }
+    assert_eq!(office.out(), "ab".repeat(100));
+}
+
+#[test]
+fn a_job_whose_output_could_not_be_had_does_not_end_well() {
+    let office = office(&[("sink", Value::Text("|exit 3".into()))]);
+    office.ioctl(commands::END, b"").unwrap();
+    assert_eq!(office.settle(), Err(IoError::Hardware));
+    office.ioctl(commands::END, b"cut").unwrap();
+    assert_eq!(office.settle(), Ok(0));
+}
+
+#[test]
 fn a_printer_with_a_speed_takes_its_time() {
     use crate::contract::Clock;
     let office = office(&[("rate", Value::Number(1000))]);

@@ -12,6 +12,7 @@ pub const CHECKS: &[Check] = &[
     check("every_word_speaks_json", &["python3"], as_json),
     check("a_protected_disk_is_told_of_and_got_back", &["python3"], protected),
     check("rs_03_waits_in_order_and_is_called_away", &["setsid", "timeout"], waiting),
+    check("rs_03_a_wait_ends_with_the_machine", &["setsid"], unmounted),
     check("rs_04_held_open_under_a_share_mode", &["timeout"], held),
     check("if_11_select_and_multiread_over_several", &["stty", "timeout"], several),
     check("if_19_pieces_go_in_one_call", &["cmp"], pieces),
@@ -48,7 +49,7 @@ fn every_command() {
             match words.next() {
                 Some("tells") => assert!(said.status == 0 && !said.out.is_empty(), "{told}"),
                 Some("see") => assert!(said.err.contains("cdb HEX"), "{told}"),
-                Some(_) => assert!(said.status == 1 && said.err.contains(": wants "), "{told}"),
+                Some(_) => assert!(said.status == 2 && said.err.contains(": wants "), "{told}"),
                 None if name == "SPINDLE_DEALLOCATE" => assert_eq!(said.status, 1, "{told}"),
                 None => assert!(said.status == 0 && said.out.is_empty(), "{told}"),
             }
@@ -122,6 +123,23 @@ fn waiting() {
           [ $(grep -c 'ctl wait pid=' $M/proc/queues) = 3 ]
           echo >$T/go; wait; [ "$(tr -d '\n' <$T/order)" = 123 ]
           ! grep -q 'owner=\|waiting=' $M/proc/status"#,
+    );
+}
+
+/// What was answered before is no answer to who waits when the machine goes.
+fn unmounted() {
+    short(
+        r#"export M T S SPINDLE_AT=$M
+          d sd0 allocate; d sd0 deallocate; not 'no such command' spindle ctl frobnicate
+          setsid -w bash -c 'spindle devctl st0 allocate; touch $T/held
+              until [ -e $T/go ] || [ ! -d $T ]; do sleep 0.01; done' >/dev/null &
+          until [ -e $T/held ]; do sleep 0.01; done
+          setsid -w spindle devctl st0 wait 2>$T/e >&2 & waiter=$!
+          until grep -q ' waiting=1 ' $M/proc/status; do sleep 0.01; done
+          not 'no such command' spindle ctl frobnicate
+          spindle umount $M; s=0; wait $waiter || s=$?; touch $T/go; wait
+          [ $s = 1 ]; grep -q "^spindle: ctl: $M: the machine was unmounted before" $T/e ||
+              { cat $T/e; exit 9; }"#,
     );
 }
 
@@ -204,7 +222,7 @@ fn command_blocks() {
           not 'takes no SCSI commands' d st0 cdb 0 0 0 0 0 0; not '6 to 32 bytes' d sd0 cdb 0 0
           not 'hexadecimal digits' d sd0 cdb zz 0 0 0 0 0; not 'keeps none' d ttyS0 sense
           not 'byte=2 bit=5' d sd0 log-page 9; not 'a page is 0 to 63' d sd0 log-page 99
-          cat $M/dev/nst0 >/dev/null & d st0 sense | grep -q '^st0 last '; wait"#,
+          cat $M/dev/nst0 >/dev/null & d st0 sense >$T/o || :; grep -q '^st0 last ' $T/o; wait"#,
     );
 }
 
@@ -216,7 +234,8 @@ fn ordinary_user() {
           export SPINDLE_AT=$M; u() {{ runuser -u nobody -- $T/spindle devctl \"$@\"; }}
           u sd0 | grep -q BLKGETSIZE64; u sd0 status | grep -q idle; u zero readv 2 >/dev/null
           not 'sd0: Permission denied' u sd0 ioctl BLKGETSIZE64
-          u sd0 sense | grep -q 'sd0 last unknown: Permission denied'
+          not 'sd0: sense: Permission denied' u sd0 sense
+          grep -q 'sd0 last unknown: Permission denied' $T/o
           not 'no node of a device' u sd9; not 'takes no commands' u lp0
           chmod 666 $M/dev/sd0 $M/dev/nst0; [ $(u sd0 ioctl BLKGETSIZE64) = 67108864 ]
           u sd0 cdb 0 0 0 0 0 0; u nst0 allocate; grep -q owner= $M/proc/status; u nst0 deallocate
@@ -257,17 +276,10 @@ fn refused() {
             "devctl: sd0: driver sd has no command \"BLKGETSIZ\" (did you mean",
         ),
         ("sd0 ioctl MTIOCTOP 6 1", "(spindle devctl sd0 lists them)"),
-        ("sd0 ioctl BLKDISCARD 1", "BLKDISCARD: wants 2 arguments: start length; got 1"),
-        ("sd0 ioctl BLKGETSIZE 1", "BLKGETSIZE: takes no arguments"),
         ("sd0 ioctl 0x5401", "0x5401: Inappropriate ioctl for device"),
-        ("sd0 ioctl 0xc0046d7f 1", "of unknown structure: give its bytes by --in"),
-        ("sd0 ioctl BLKROSET x", "flag: a number of 4 bytes is wanted, not \"x\""),
         ("sd0 serial", "serial: Inappropriate ioctl for device"),
-        ("ttyS0 serial 9600,8,half", "\"half\" is no parity"),
-        ("ttyS0 serial 7", "\"7\" is no rate from 15 to 921600"),
         ("sd9 status", "no node of a device"),
         ("lp0", "takes no commands"),
-        ("null ioctl NULL_REVERSE 00", "bytes: hexadecimal digits of 1000 bytes is wanted"),
         ("zero ioctl NULL_REVERSE --in 00", "NULL_REVERSE: Inappropriate ioctl for device"),
         ("lp0 ioctl 0x5401", "0x5401: Inappropriate ioctl for device"),
     ];
@@ -275,7 +287,30 @@ fn refused() {
         let said = h.try_sh(&format!("spindle --at $M devctl {words}"));
         assert!(said.status == 1 && said.err.contains(told), "{words}: {said:?}");
     }
-    assert_eq!(h.try_sh("spindle --at $M devctl sd0 ioctl").status, 2);
+    let mistakes = [
+        ("sd0 ioctl", "required"),
+        ("sd0 cdb zz", "cdb: its bytes are hexadecimal digits"),
+        ("sd0 cdb 12 00 00", "cdb: a command block has 6 to 32 bytes, not 3"),
+        ("sd0 cdb 12 0 0 0 24 0 --in x", "cdb: --in wants pairs of hexadecimal digits"),
+        ("sd0 ioctl BLKROSET", "BLKROSET: wants 1 arguments: flag; got 0"),
+        ("sd0 ioctl BLKDISCARD 1", "BLKDISCARD: wants 2 arguments: start length; got 1"),
+        ("sd0 ioctl BLKGETSIZE 1", "BLKGETSIZE: takes no arguments"),
+        ("sd0 ioctl 0xc0046d7f 1", "of unknown structure: give its bytes by --in"),
+        ("sd0 ioctl BLKROSET x", "flag: a number of 4 bytes is wanted, not \"x\""),
+        ("null ioctl NULL_REVERSE 00", "bytes: hexadecimal digits of 1000 bytes is wanted"),
+        ("ttyS0 serial 9600,9", "serial: a character has 5, 6, 7 or 8 bits"),
+        ("ttyS0 serial 9600,8,half", "\"half\" is no parity"),
+        ("ttyS0 serial 7", "\"7\" is no rate from 15 to 921600"),
+        ("sd0 writev --hex 0", "writev --hex: pairs of hexadecimal digits, not \"0\""),
+        ("sd0 frobnicate", "no such thing to do: frobnicate; there are list, ioctl, status,"),
+        ("sd0 statsu 1", "no such thing to do: statsu (did you mean status?); there are"),
+        ("sd0 sd1", "is it to be done with several nodes?"),
+    ];
+    for (words, told) in mistakes {
+        let said = h.try_sh(&format!("spindle --at $M devctl {words}"));
+        assert!(said.status == 2 && said.err.contains(told), "{words}: {said:?}");
+        assert!(said.err.starts_with("spindle: "), "{words}: {said:?}");
+    }
 }
 
 fn serial() {

@@ -146,7 +146,8 @@ fn dead() {
     for command in commands {
         let said = h.try_sh(&format!("spindle {command}"));
         assert!(said.status == 1 && said.out.is_empty(), "{command}: {said:?}");
-        for told in ["its daemon has died", "fsync", "spindle umount", "spindle mount"] {
+        let way = "spindle mount";
+        for told in ["its daemon has died", "fsync", "spindle umount", way, "the --state and"] {
             assert!(said.err.contains(told), "{command}: {said:?}");
         }
         assert!(said.err.lines().all(|line| line.starts_with("spindle: ")), "{said:?}");

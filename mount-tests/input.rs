@@ -39,6 +39,10 @@ fn machine_files() {
         ("[cache]\nsize = \"lots\"\n", "m.toml:2:"),
         ("[[printer]]\nname = \"lp0\"\nsink = \"|\"\n", "m.toml:3: \"sink\" of lp0: no command"),
         ("[[printer]]\nname = \"lp0\"\nsink = \"no/out\"\n", "there is no directory"),
+        (
+            "[[disk]]\nname = \"sd0\"\n[[printer]]\nname = \"lp0\"\nsink = \"sd0.img\"\n",
+            "m.toml:5: \"sink\" of lp0: file \"sd0.img\" is the image of \"sd0\" already; name",
+        ),
         ("[[serial]]\nname = \"ttyS0\"\npeer = \"ttyS1\"\n", "m.toml:3: \"peer\" of ttyS0: "),
     ];
     for (text, words) in cases {

@@ -17,6 +17,7 @@ pub const CHECKS: &[Check] = &[
     check("bu_06_what_is_written_is_copied", &[], copied),
     check("sp_a_file_a_job_and_its_directory_removed", &[], directory),
     check("sp_a_command_that_fails_or_never_ends", &["pgrep"], command),
+    check("sp_a_command_that_fails_takes_no_job_in_virtual_time", &[], virtual_command),
     check("sp_a_printer_on_the_network_goes_and_comes", &["python3"], network),
     check("sp_a_full_journal_refuses_and_keeps", &["root"], full_journal),
     check("sp_lpstat_and_lpc_say_it_in_their_words", &[], words),
@@ -290,6 +291,43 @@ fn command() {
     });
     h.umount();
     wait_for("its end", || try_sh(&h, &format!("pgrep -f '^/bin/sh -c cat >{d}'")).status != 0);
+}
+
+fn virtual_command() {
+    let h = House::with(&[
+        "--time",
+        "virtual",
+        "--set",
+        "lp0.sink=|exit 3",
+        "--set",
+        "lp1.sink=|/nonexistent/printer",
+    ]);
+    sh(
+        &h,
+        "head -c 51 /dev/zero | tr '\\0' x >$T/f
+          for p in lp0 lp1; do spindle lpr -P $p $T/f; done",
+    );
+    for (queue, sink) in [("lp0", "|exit 3"), ("lp1", "|/nonexistent/printer")] {
+        let told = format!("its output {sink} failed; it is tried again");
+        wait_for("the tries", || h.log().matches(&told).count() >= 4);
+        // The host gets its time between them, and nothing else went wrong.
+        assert!(h.log().matches(&told).count() < 10, "{}", h.log());
+        sh(
+            &h,
+            &format!(
+                "spindle lpq -P {queue} | grep -q '51 bytes'
+                 ! grep printed $M/spool/{queue}/.log"
+            ),
+        );
+    }
+    assert!(!h.log().contains("would wait"), "{}", h.log());
+    // Gone at once, also while it waits to be tried again.
+    sh(&h, "spindle lprm -P lp0 1; spindle lprm -P lp1 2");
+    for queue in ["lp0", "lp1"] {
+        wait_for("an empty queue", || {
+            h.text(&format!("spool/{queue}/.status")).ends_with("no entries\n")
+        });
+    }
 }
 
 fn network() {

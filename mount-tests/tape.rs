@@ -210,6 +210,7 @@ fn other_programs() {
 
 fn media() {
     let h = House::new();
+    let letter = format!("load st0 {}/letter", h.scratch().display());
     h.sh(
         "echo mine > $M/dev/st0; ctl eject st0; ! : 2>$T/e <$M/dev/st0; grep -q 'No such dev' $T/e
           grep -q 'medium=none' $M/proc/status
@@ -219,11 +220,16 @@ fn media() {
           mt-st -f $M/dev/nst0 status | grep -q WR_PROT
           ctl eject st0; ctl load st0 other.tap; echo other > $M/dev/st0
           [ $(od -An -tu4 -N4 other.tap) = 6 ]; ctl eject st0; ctl load st0 s/st0.tap
-          [ $(cat $M/dev/st0) = mine ]",
+          [ $(cat $M/dev/st0) = mine ]
+          seq 9999 > $T/letter; cp $T/letter $T/copy",
     );
     for (line, words) in [
         ("load st0 /nowhere/x.tap", "st0"),
         ("load sd0 x", "sd0 takes no media"),
+        (
+            letter.as_str(),
+            "letter is no tape image (SIMH .tap): its first record makes no sense; name",
+        ),
         ("load st9 x", "no device st9 (did you mean st0?)"),
         ("load st0 x rw", "rw is not ro"),
         ("eject null", "takes no media"),
@@ -233,7 +239,14 @@ fn media() {
         let said = h.refused(line);
         assert!(said.contains(words), "{line}: {said}");
     }
-    h.sh("exec 3<$M/dev/nst0; ! ctl eject st0 2>$T/e; grep -q 'in use' $T/e");
+    h.sh("cmp $T/letter $T/copy; [ $(cat $M/dev/st0) = mine ]
+          exec 3<$M/dev/nst0; ! ctl eject st0 2>$T/e; grep -q 'in use' $T/e");
+    h.umount();
+    // Nor is a machine switched on with it.
+    let said = h.try_sh("spindle mount $M --state $S --set st0.image=$T/letter");
+    let is_told = said.err.contains("letter is no tape image (SIMH .tap)");
+    assert!(said.status == 1 && is_told, "{said:?}");
+    h.sh("cmp $T/letter $T/copy");
 }
 
 /// A rewinding takes 1.6 s; the limit leaves room for a busy host.

@@ -11,7 +11,7 @@ use crate::spec::Special;
 use crate::spool::{Banner, PrinterUnit, QueueSettings, Settings, Spool, SpoolFs};
 use crate::sync::{Arc, Mutex};
 use crate::vfs::Vfs;
-use crate::{reports, verbs};
+use crate::{reports, sinks, verbs};
 use devices::conf::{self, Outcome, ProbeReport};
 use devices::engine::{Engine, Time};
 use devices::machine::Machine;
@@ -108,6 +108,7 @@ fn start_spool(kernel: &Arc<Kernel>, config: &Config, state: &Path) -> Result<Ar
 /// What could not be had, in words that name it; nothing goes on running then, and no image is
 /// left over that was made for it.
 pub fn boot(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Kernel>, Error> {
+    sinks::check(config, state)?;
     let missing = missing_images(config, state);
     let kernel = switch_on(config, state, owner);
     if kernel.is_err() {

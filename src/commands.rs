@@ -73,9 +73,14 @@ fn obey(
             }
         }
         Command::Ctl { command } => print(client::ctl(&at()?, &command.join(" "))?),
-        Command::Devctl(args) => {
-            devctl::run(&at()?, args, &mut std::io::stdout()).map(ExitCode::from)
-        }
+        Command::Devctl(args) => match devctl::run(&at()?, args, &mut std::io::stdout()) {
+            Ok(status) => Ok(ExitCode::from(status)),
+            Err(devctl::Refusal::Failed(words)) => Err(words),
+            Err(devctl::Refusal::Usage(words)) => {
+                tell(&words);
+                Ok(ExitCode::from(2))
+            }
+        },
         Command::Lpr(_)
         | Command::Lpq(_)
         | Command::Lprm(_)

@@ -104,6 +104,7 @@ pub struct Config {
     pub lpd: Option<DoorConfig>,
     /// Queues, and where every connection is a job of theirs.
     pub jetdirect: Vec<(String, DoorConfig)>,
+    /// Of units (`sd0`) and of their keys (`sd0.image`).
     places: BTreeMap<String, Place>,
 }
 
@@ -112,6 +113,13 @@ impl Config {
     #[must_use]
     pub fn place(&self, unit: &str) -> String {
         self.places.get(unit).map_or_else(|| DEFAULT_NAME.into(), Place::to_string)
+    }
+
+    /// Where a key of a unit is written; else where the unit is described.
+    #[must_use]
+    pub fn place_of(&self, unit: &str, key: &str) -> String {
+        let place = self.places.get(&format!("{unit}.{key}"));
+        place.map_or_else(|| self.place(unit), Place::to_string)
     }
 }
 

@@ -13,6 +13,7 @@ mod ioctl;
 mod line;
 mod node;
 mod pieces;
+mod refusal;
 mod reserve;
 mod scsi;
 mod several;
@@ -20,8 +21,11 @@ mod shape;
 mod words_of_sense;
 
 use crate::client::{self, Style};
+use crate::words;
+use clap::Args;
 use hall::{Hall, Patience, Wait};
 use node::{For, Node};
+pub use refusal::Refusal;
 use reserve::Share;
 use serde_json::json;
 use std::ffi::OsString;
@@ -207,15 +211,18 @@ struct IoctlArgs {
 ///
 /// # Errors
 /// In words that name the device and the command; the host's for what the node refuses.
-pub fn run(point: &Path, args: &DevctlArgs, out: &mut dyn Write) -> Result<u8, String> {
+pub fn run(point: &Path, args: &DevctlArgs, out: &mut dyn Write) -> Result<u8, Refusal> {
     let hall = &mut Hall::new(out, args.json);
     let operation = args.operation.as_ref().unwrap_or(&Operation::List);
     if let Some(done) = on_files(point, &args.nodes, operation, hall) {
         return done.map(|()| 0);
     }
+    if args.operation.is_none() {
+        are_nodes(point, &args.nodes)?;
+    }
     let node = Node::find(point, only(&args.nodes)?)?;
     if let Operation::Open { share, purpose, command } = operation {
-        return reserve::open(&node, (*purpose, *share), command, hall);
+        return Ok(reserve::open(&node, (*purpose, *share), command, hall)?);
     }
     on_node(&node, operation, hall).map(|()| 0)
 }
@@ -226,13 +233,21 @@ fn on_files(
     paths: &[PathBuf],
     operation: &Operation,
     hall: &mut Hall<'_>,
-) -> Option<Result<(), String>> {
-    let one = || Node::find_file(point, only(paths)?);
+) -> Option<Result<(), Refusal>> {
+    let one = || -> Result<_, Refusal> { Ok(Node::find_file(point, only(paths)?)?) };
     let all =
         || paths.iter().map(|path| Node::find_file(point, path)).collect::<Result<Vec<_>, _>>();
-    Some(match operation {
+    if let Operation::Writev { pieces, hex, offset } = operation {
+        return Some(one().and_then(|node| {
+            let given = pieces::given(pieces, *hex).map_err(Refusal::Usage)?;
+            Ok(pieces::writev(&node, &given, *offset, hall)?)
+        }));
+    }
+    let done = match operation {
         Operation::Poll { seconds } => {
-            one().and_then(|node| several::poll(&node, Patience::of(*seconds), hall))
+            return Some(
+                one().and_then(|node| Ok(several::poll(&node, Patience::of(*seconds), hall)?)),
+            );
         }
         Operation::Select { timeout, purpose } => {
             all().and_then(|nodes| several::select(&nodes, *purpose, Patience::of(*timeout), hall))
@@ -241,42 +256,66 @@ fn on_files(
             all().and_then(|nodes| several::read(&nodes, *follow, Patience::of(*timeout), hall))
         }
         Operation::Readv { bytes, offset } => {
-            one().and_then(|node| pieces::readv(&node, bytes, *offset, hall))
+            return Some(one().and_then(|node| Ok(pieces::readv(&node, bytes, *offset, hall)?)));
         }
-        Operation::Writev { pieces, hex, offset } => one()
-            .and_then(|node| pieces::writev(&node, &pieces::given(pieces, *hex)?, *offset, hall)),
         _ => return None,
-    })
+    };
+    Some(done.map_err(Refusal::Failed))
 }
 
-fn on_node(node: &Node<'_>, operation: &Operation, hall: &mut Hall<'_>) -> Result<(), String> {
-    match operation {
-        Operation::Ioctl(command) => ioctl::give(node, command, hall),
+fn on_node(node: &Node<'_>, operation: &Operation, hall: &mut Hall<'_>) -> Result<(), Refusal> {
+    let done = match operation {
+        Operation::Ioctl(command) => return ioctl::give(node, command, hall),
+        Operation::Cdb { hex, input, output } => {
+            return scsi::cdb(node, hex, (input.as_deref(), *output), hall);
+        }
+        Operation::Serial { settings } => return serial(node, settings.as_deref(), hall),
         Operation::Status => status(node, hall),
         Operation::Sense => scsi::sense(node, hall),
         Operation::LogPage { page } => scsi::log_page(node, *page, hall),
-        Operation::Cdb { hex, input, output } => {
-            scsi::cdb(node, hex, (input.as_deref(), *output), hall)
-        }
         Operation::Allocate { timeout } => {
             reserve::allocate(node, timeout.unwrap_or(Wait(Some(Duration::ZERO))), hall)
         }
         Operation::Wait { timeout } => reserve::allocate(node, *timeout, hall),
         Operation::Deallocate => reserve::deallocate(node, hall),
-        Operation::Serial { settings } => serial(node, settings.as_deref(), hall),
         // The rest was done before, for files of every kind.
         _ => ioctl::list(node, hall),
+    };
+    Ok(done?)
+}
+
+/// Refuses a word that is neither a node nor anything to do, with what there is to do.
+fn are_nodes(point: &Path, nodes: &[PathBuf]) -> Result<(), Refusal> {
+    let Some((first, rest)) = nodes.split_first().filter(|(_, rest)| !rest.is_empty()) else {
+        return Ok(());
+    };
+    Node::find_file(point, first)?;
+    for word in rest {
+        if Node::find_file(point, word).is_ok() {
+            continue;
+        }
+        let command = DevctlArgs::augment_args(clap::Command::new("devctl"));
+        let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        let word = word.display().to_string();
+        let near = words::closest(&word, names.iter().copied());
+        let near = near.map_or(String::new(), |near| format!(" (did you mean {near}?)"));
+        let there = names.join(", ");
+        return Err(Refusal::Usage(format!(
+            "devctl: no such thing to do: {word}{near}; there are {there}"
+        )));
     }
+    Ok(())
 }
 
 /// The node, where it is one.
-fn only(nodes: &[PathBuf]) -> Result<&Path, String> {
+fn only(nodes: &[PathBuf]) -> Result<&Path, Refusal> {
     match nodes {
         [node] => Ok(node),
         [_, second, ..] => {
             let second = second.display();
             let words = "is it to be done with several nodes? only select and multiread take them";
-            Err(format!("devctl: {second}: {words} (spindle help devctl)"))
+            let words = format!("devctl: {second}: {words} (spindle help devctl)");
+            Err(Refusal::Usage(words))
         }
         [] => Err("devctl: no node is named".into()),
     }
@@ -292,20 +331,20 @@ fn status(node: &Node<'_>, hall: &mut Hall<'_>) -> Result<(), String> {
     hall.text(&client::status_of(&lines.join("\n"), style))
 }
 
-fn serial(node: &Node<'_>, settings: Option<&str>, hall: &mut Hall<'_>) -> Result<(), String> {
+fn serial(node: &Node<'_>, settings: Option<&str>, hall: &mut Hall<'_>) -> Result<(), Refusal> {
     let (flags, rate) = line::serial(&node.open()?.file, settings)
-        .map_err(|why| node.told(&format!("serial: {why}")))?;
+        .map_err(|why| why.map(|why| node.told(&format!("serial: {why}"))))?;
     let text = line::shown(flags, rate);
     if hall.is_json {
-        return hall.object(&json!({ "device": node.name, "line": text }));
+        return Ok(hall.object(&json!({ "device": node.name, "line": text }))?);
     }
-    hall.line(&text)
+    Ok(hall.line(&text)?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{Args, Command, FromArgMatches};
+    use clap::{Command, FromArgMatches};
 
     fn typed(line: &str) -> Result<DevctlArgs, clap::Error> {
         let command = DevctlArgs::augment_args(Command::new("devctl"));
@@ -318,6 +357,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for line in ["devctl sd0", "devctl sd0 sd1 select", "devctl sd0 writev x"] {
             let told = run(dir.path(), &typed(line).unwrap(), &mut Vec::new()).unwrap_err();
+            let Refusal::Failed(told) = told else { panic!("{told}") };
             assert!(told.contains("ctl: No such file"), "{told}");
         }
     }
@@ -340,6 +380,7 @@ mod tests {
         for what in ["status", "sense", "poll", "wait", "open", "readv 1", "cdb 0 0 0 0 0 0"] {
             let args = typed(&format!("devctl sd0 sd1 {what}")).unwrap();
             let told = run(dir.path(), &args, &mut Vec::new()).unwrap_err();
+            let Refusal::Usage(told) = told else { panic!("{told}") };
             assert!(told.starts_with("devctl: sd1: ") && told.contains("several"), "{told}");
         }
     }

@@ -30,6 +30,7 @@ pub mod raw;
 pub mod reports;
 pub mod scsi;
 pub mod serial;
+pub mod sinks;
 pub mod slot;
 pub mod spec;
 pub mod spool;

@@ -70,6 +70,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("doctor", "words"),
     ("cache", "error lent sync"),
     ("partition", "error sync"),
+    ("sinks", "config error"),
     ("slot", "error sync"),
     ("passage", "error sync"),
     ("disk", "cache error file holders own pages partition passage sync"),
@@ -98,7 +99,8 @@ const ARROWS: &[(&str, &str)] = &[
     ),
     (
         "boot",
-        "cache config ctl daemon disk error file kernel reports spec spool sync verbs vfs words",
+        "cache config ctl daemon disk error file kernel reports sinks spec spool sync verbs vfs \
+         words",
     ),
     ("daemon", "error file fuse sync vfs words"),
     ("lib", "*"),

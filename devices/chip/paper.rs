@@ -73,6 +73,8 @@ pub(super) struct Paper {
     sink: Sink,
     out: Out,
     running: Arc<Running>,
+    /// The latest order that was obeyed.
+    last: u64,
 }
 
 fn broken(what: &str, error: &std::io::Error) -> Refused {
@@ -82,7 +84,7 @@ fn broken(what: &str, error: &std::io::Error) -> Refused {
 impl Paper {
     /// Prints on that.
     pub(super) fn new(sink: Sink) -> Paper {
-        Paper { sink, out: Out::Nothing, running: Arc::default() }
+        Paper { sink, out: Out::Nothing, running: Arc::default(), last: 0 }
     }
 
     /// What ends its command.
@@ -90,14 +92,22 @@ impl Paper {
         Arc::clone(&self.running)
     }
 
+    /// Whether the order of that number comes in its turn: one that was overtaken by a later one,
+    /// for threads run as they like, has nothing to do with the job that is printed now.
+    pub(super) fn is_due(&mut self, order: u64) -> bool {
+        let is_due = order >= self.last;
+        self.last = self.last.max(order);
+        is_due
+    }
+
     /// Whether a job has begun.
     pub(super) fn is_begun(&self) -> bool {
         !matches!(self.out, Out::Nothing)
     }
 
-    /// A job begins; `job` is its number, a blank, and its name.
+    /// A job begins; `job` is its number, a blank, and its name. One before it is cut short.
     pub(super) fn begin(&mut self, job: &str) -> Result<(), Refused> {
-        self.out = Out::Nothing;
+        let _ = self.end(false); // it has been given up
         self.out = match &self.sink {
             Sink::File(path) => Out::File(open(path)?),
             Sink::Files(dir, pattern) => {
@@ -155,6 +165,8 @@ impl Paper {
     /// The job is over; `is_whole` unless it was cut short.
     pub(super) fn end(&mut self, is_whole: bool) -> Result<(), Refused> {
         match std::mem::replace(&mut self.out, Out::Nothing) {
+            // Nothing took what was to be printed.
+            Out::Nothing if is_whole => Err(Refused::Broken("no job has begun".into())),
             Out::Nothing => Ok(()),
             Out::File(file) => match file.sync_data() {
                 // A pipe or a terminal has nothing to keep.
@@ -268,6 +280,36 @@ mod tests {
             paper.end(true).unwrap();
         }
         assert_eq!(std::fs::read_to_string(dir.path().join("lp0.out")).unwrap(), "one\ntwo\n");
+    }
+
+    #[test]
+    fn a_job_that_nothing_took_does_not_end_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut paper = on("lp0.out", Some(dir.path()));
+        assert!(matches!(paper.end(true), Err(Refused::Broken(_))));
+        paper.end(false).unwrap();
+        paper.begin("1 x").unwrap();
+        paper.end(true).unwrap();
+        assert!(matches!(paper.end(true), Err(Refused::Broken(_))));
+    }
+
+    #[test]
+    fn an_order_that_was_overtaken_is_not_due() {
+        let mut paper = on("|exit 3", None);
+        let due = [1, 3, 2, 3, 4].map(|order| paper.is_due(order));
+        assert_eq!(due, [true, true, false, true, true]);
+    }
+
+    #[test]
+    fn the_command_of_a_job_that_was_given_up_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("copy");
+        let mut paper = on(&format!("|cat >>{}; sleep 0.1; echo . >>{0}", out.display()), None);
+        paper.begin("1 x").unwrap();
+        paper.begin("2 y").unwrap();
+        paper.put(b"y").unwrap();
+        paper.end(true).unwrap();
+        assert_eq!(std::fs::read_to_string(out).unwrap(), "y.\n");
     }
 
     #[test]

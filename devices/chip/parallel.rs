@@ -4,7 +4,8 @@
 //!    between two bytes, and it goes on there by itself.
 //! 2. The line is raised with no lock held, after [`manual::RESULT`] says why.
 //! 3. After a reset nothing more of the block before it is printed, but for a piece under way.
-//! 4. Jobs begin and end on a thread of their own, for what is printed on may make them wait.
+//! 4. Jobs begin and end on a thread of their own, for what is printed on may make them wait. They
+//!    do so in the order of their commands: one that was overtaken does nothing.
 
 use super::panel::{half, narrow, with_half};
 use super::paper::{Paper, Refused, Running, When};
@@ -263,9 +264,13 @@ impl ParallelChip {
         let work = move || {
             let name = String::from_utf8_lossy(&name.unwrap_or_default()).into_owned();
             let mut paper = paper.lock();
+            let is_stale =
+                || me.upgrade().is_some_and(|chip| chip.state.lock().generation != generation);
             let outcome = match op {
+                _ if !paper.is_due(generation) => return,
+                manual::BEGIN if is_stale() => return,
                 manual::BEGIN => paper.begin(&name),
-                _ => paper.end(name.is_empty()),
+                _ => paper.end(name.is_empty() && !is_stale()),
             };
             drop(paper);
             if let Some(chip) = me.upgrade() {
@@ -297,6 +302,9 @@ impl ParallelChip {
             (bytes, rate)
         };
         let mut paper = self.paper.lock();
+        if !paper.is_due(generation) {
+            return; // it would go into another job
+        }
         let put = match (paper.is_begun(), bytes.is_empty()) {
             (_, true) => Ok(0),
             (false, _) if !self.state.lock().fifo.is_empty() => {

@@ -10,7 +10,7 @@
 //!    beyond the end-of-medium marker, which the header then replaces.
 //! 2. What follows a write is no more: the tape ends there.
 //! 3. A file that breaks off, or makes no sense from somewhere on, ends before that place; it is
-//!    not changed before the first write.
+//!    not changed before the first write. One that makes none from its first byte on is no tape.
 
 use super::tap_host::{Backing, TapOptions};
 use crate::contract::IoError;
@@ -126,7 +126,20 @@ impl Tap {
         let backing = backing.map_err(|why| format!("tape {name}: {why}"))?;
         let mut tap = Tap::new(backing, options);
         tap.survey().map_err(|why| format!("tape {name}: cannot be read: {why}"))?;
+        if tap.is_foreign() {
+            return Err(format!(
+                "{name} is no tape image (SIMH .tap): its first record makes no sense; \
+                 name another file, or empty it"
+            ));
+        }
         Ok(tap)
+    }
+
+    /// Whether nothing in the file is a tape's, not even its beginning: it is something else, which
+    /// the first write would destroy. One that makes no sense further on was a tape.
+    fn is_foreign(&self) -> bool {
+        let is_bare = self.blocks == 0 && self.end == 0 && !self.is_sealed;
+        is_bare && self.backing.len().is_ok_and(|len| len > 0)
     }
 
     /// An empty tape in memory.

@@ -97,6 +97,9 @@ fn unit(
         let entry = section.entries.iter().find(|entry| entry.key == key);
         entry.map_or(&section.place, |entry| &entry.place)
     };
+    for entry in &section.entries {
+        taken.places.insert(format!("{name}.{}", entry.key), entry.place.clone());
+    }
     for (key, words) in misfits(&unit, driver, taken) {
         wrong.add(at(key), words);
     }

@@ -31,7 +31,8 @@ pub fn death(path: &Path) -> Option<String> {
              directory may tell)\n\
              {at}: safe is what fsync, O_SYNC or umount answered for, and jobs whose close was \
              answered; what was only delayed is lost\n\
-             {at}: the way out: `spindle umount {at}`, then `spindle mount {at}` again",
+             {at}: the way out: `spindle umount {at}`, then `spindle mount {at}` again, with the \
+             --state and --machine it had (without them another machine is mounted)",
             at = path.display()
         )
     })

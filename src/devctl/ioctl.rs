@@ -4,6 +4,7 @@ use super::IoctlArgs;
 use super::call::{self, Argument, Memory};
 use super::hall::Hall;
 use super::node::{Node, Opened};
+use super::refusal::Refusal;
 use super::shape::{self, Shape, Value, Way};
 use crate::words;
 use serde_json::json;
@@ -113,25 +114,26 @@ pub(super) fn refused(node: &Node<'_>, opened: &Opened, error: &Error) -> String
     }
 }
 
-pub(super) fn give(node: &Node<'_>, args: &IoctlArgs, hall: &mut Hall<'_>) -> Result<(), String> {
+pub(super) fn give(node: &Node<'_>, args: &IoctlArgs, hall: &mut Hall<'_>) -> Result<(), Refusal> {
     let Command { number, name } = command(node, &args.command)?;
     let told = |why: &str| node.told(&format!("{name}: {why}"));
+    let mistake = |why: &str| Refusal::Usage(told(why));
     if name == SG_IO {
         let form = format!("spindle devctl {} cdb HEX...", node.name);
-        return Err(told(&format!(
+        return Err(mistake(&format!(
             "its structure is one of addresses; give its command by {form}"
         )));
     }
     let shape = shape::of(&name).filter(|_| args.input.is_none() && args.output.is_none());
-    let given = given(args, shape).map_err(|why| told(&why))?;
-    let mut memory = Memory::new(&given).ok_or_else(|| told("too many bytes"))?;
+    let given = given(args, shape).map_err(|why| mistake(&why))?;
+    let mut memory = Memory::new(&given).ok_or_else(|| mistake("too many bytes"))?;
     let way = shape::of(&name).map(|shape| shape.way);
     let argument = match (way, args.arguments.first()) {
         (Some(Way::Number), Some(word)) => {
             let number = shape::number(word).unwrap_or(0).to_le_bytes();
             Argument::Number(number.first_chunk().map_or(0, |low| u64::from_le_bytes(*low)))
         }
-        (Some(Way::Number), None) => return Err(told("its argument is a number, not bytes")),
+        (Some(Way::Number), None) => return Err(mistake("its argument is a number, not bytes")),
         _ => Argument::Memory(&mut memory),
     };
     let opened = node.open()?;
@@ -149,10 +151,11 @@ pub(super) fn give(node: &Node<'_>, args: &IoctlArgs, hall: &mut Hall<'_>) -> Re
         }
     };
     if hall.is_json {
-        return hall.object(&json!({ "device": node.name, "command": name, "result": result,
-            "number": format!("{number:#x}"), "values": object_of(&values) }));
+        return Ok(hall
+            .object(&json!({ "device": node.name, "command": name, "result": result,
+            "number": format!("{number:#x}"), "values": object_of(&values) }))?);
     }
-    hall.text(&plain(&values))
+    Ok(hall.text(&plain(&values))?)
 }
 
 /// The bytes that a command is given.

@@ -1,6 +1,7 @@
 //! The settings of a serial line, as people write them: `9600,7,even,1,half`.
 
 use super::call::{self, Argument, Memory};
+use super::refusal::Refusal;
 use crate::words;
 use std::fs::File;
 
@@ -39,13 +40,14 @@ pub(super) struct Flags {
 ///
 /// # Errors
 /// In words: a setting that is none; the host's, where the file is no terminal.
-pub(super) fn serial(file: &File, wanted: Option<&str>) -> Result<(Flags, u32), String> {
-    let told = |error: std::io::Error| words::of_host(&error);
+pub(super) fn serial(file: &File, wanted: Option<&str>) -> Result<(Flags, u32), Refusal> {
+    let told = |error: std::io::Error| Refusal::Failed(words::of_host(&error));
     let mut memory = Memory::new(&[]).ok_or("no memory")?;
     call::ioctl(file, TCGETS2, Argument::Memory(&mut memory)).map_err(told)?;
     if let Some(wanted) = wanted {
         let mut bytes = memory.first(BYTES).to_vec();
-        let Wanted { control, rate, is_half_duplex } = parse(wanted, number(&bytes, CFLAG_AT))?;
+        let parsed = parse(wanted, number(&bytes, CFLAG_AT)).map_err(Refusal::Usage)?;
+        let Wanted { control, rate, is_half_duplex } = parsed;
         for at in RATES_AT {
             bytes[at..at + 4].copy_from_slice(&rate.to_ne_bytes());
         }

@@ -4,6 +4,7 @@ use super::call::{self, Argument, Memory, Sent};
 use super::hall::Hall;
 use super::ioctl::{commands, refused};
 use super::node::Node;
+use super::refusal::Refusal;
 use super::shape;
 use super::words_of_sense::{code_of, key_of};
 use crate::words;
@@ -126,22 +127,23 @@ pub(super) fn sense(node: &Node<'_>, hall: &mut Hall<'_>) -> Result<(), String> 
         return Err(node.told("sense: it keeps none"));
     }
     let name = &node.name;
-    let mut text = match last {
+    let mut text = match &last {
         Ok(Some((sense, errno))) => {
-            let told = words::of_host(&Error::from_raw_os_error(errno));
+            let told = words::of_host(&Error::from_raw_os_error(*errno));
             format!("{name} last {sense}: {} ({told})\n", sense.words())
         }
         Ok(None) if is_told => format!("{name} last none\n"),
         Ok(None) => String::new(),
-        // Held by another it tells nobody, but the reports do.
-        Err(why) if lines.is_empty() => return Err(why),
+        // Held by another, or not ours, it tells nobody, but the reports do.
+        Err(why) if lines.is_empty() => return Err(why.clone()),
         Err(why) => {
             let own = format!("devctl: {name}: sense: ");
-            format!("{name} last unknown: {}\n", why.strip_prefix(&own).unwrap_or(&why))
+            format!("{name} last unknown: {}\n", why.strip_prefix(&own).unwrap_or(why))
         }
     };
     text.extend(lines.iter().map(|line| format!("{line}\n")));
-    hall.text(&text)
+    hall.text(&text)?;
+    last.map(drop)
 }
 
 fn last(node: &Node<'_>) -> Result<Option<(Sense, i32)>, String> {
@@ -181,8 +183,8 @@ pub(super) fn cdb(
     typed: &[String],
     (input, room): (Option<&str>, u32),
     hall: &mut Hall<'_>,
-) -> Result<(), String> {
-    let wrong = |what: &str| node.told(&format!("cdb: {what}"));
+) -> Result<(), Refusal> {
+    let wrong = |what: &str| Refusal::Usage(node.told(&format!("cdb: {what}")));
     let bytes = typed.iter().map(|word| {
         let word = word.strip_prefix("0x").unwrap_or(word);
         if word.len() == 1 { shape::unhex(&format!("0{word}")) } else { shape::unhex(word) }
@@ -195,7 +197,7 @@ pub(super) fn cdb(
     }
     let given = match input {
         None => None,
-        Some("-") => Some(from_input().map_err(|why| wrong(&why))?),
+        Some("-") => Some(from_input().map_err(|why| node.told(&format!("cdb: {why}")))?),
         Some(digits) => {
             let bytes = shape::unhex(digits);
             Some(bytes.ok_or_else(|| wrong("--in wants pairs of hexadecimal digits"))?)
@@ -205,10 +207,10 @@ pub(super) fn cdb(
     let data = obey(node, &format!("cdb {:02x}", bytes[0]), &bytes, sent)?;
     let digits = shape::hex(&data);
     if hall.is_json {
-        return hall
-            .object(&json!({ "device": node.name, "cdb": shape::hex(&bytes), "data": digits }));
+        let object = json!({ "device": node.name, "cdb": shape::hex(&bytes), "data": digits });
+        return Ok(hall.object(&object)?);
     }
-    if digits.is_empty() { Ok(()) } else { hall.line(&digits) }
+    if digits.is_empty() { Ok(()) } else { Ok(hall.line(&digits)?) }
 }
 
 fn from_input() -> Result<Vec<u8>, String> {

@@ -15,6 +15,7 @@ use super::view::user_name;
 use super::{PrinterUnit, Spool};
 use crate::error::Error;
 use crate::sync::{Arc, Mutex};
+use devices::engine::Time;
 use devices::lp::{commands, conditions};
 use devices::{CharDevice, Clock, Interrupt, IoError, Ioctl, WaitQueue};
 use std::fs::File;
@@ -22,6 +23,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
 
 /// Bytes read of a job at a time.
 const PIECE_BYTES: usize = 256 << 10;
@@ -276,8 +278,13 @@ impl Printer {
             Err(Cut::Trouble(why)) => {
                 log::warn!(target: "spool", "{}: job {id}: {why}", self.name);
                 let _ = self.ioctl(commands::RESET, &[]); // what it says does not matter
-                let _ = self.ioctl(commands::END, b"cut");
+                let is_ending = self.ioctl(commands::END, b"cut").is_ok();
                 *self.failed.lock() = why;
+                // The next try is to find it at rest.
+                if is_ending && matches!(self.outcome(spool, Some(id)), Err(Cut::Away)) {
+                    let _ = self.ioctl(commands::RESET, b"hard");
+                    return false;
+                }
                 return self.fail(spool, id, pause);
             }
             Ok(()) => return true,
@@ -323,26 +330,47 @@ impl Printer {
         spool.ring();
     }
 
-    /// Waits before another try, ever longer; a wish ends it, and so does who stops the queue.
+    /// Waits before another try, ever longer; a wish ends it, and so does who stops the queue. What
+    /// failed is the host's: it gets its own time, also where the machine's is skipped.
     fn pause(&self, spool: &Spool, pause: &mut u64, id: Option<u64>) -> bool {
         let is_stopped =
             |core: &Core| core.queues.get(&self.name).is_none_or(|queue| queue.flags.is_stopped);
         let was_stopped = is_stopped(&spool.core.lock());
-        let until = spool.engine.now().after(*pause);
-        let bell = Arc::clone(&self.bell);
-        let event = spool.engine.after(*pause, move || bell.ring());
+        let nanos = *pause;
         *pause = (*pause * 2).min(TRY_NANOS_MAX);
-        let is_over = || {
-            let is_wished = id.is_some_and(|id| {
+        let is_wished = || {
+            id.is_some_and(|id| {
                 let core = spool.core.lock();
                 let is_gone = core.wishes.contains_key(&id) || !core.jobs.contains_key(&id);
                 is_gone || (!was_stopped && is_stopped(&core))
-            });
-            is_wished || spool.engine.now() >= until
+            })
         };
-        let went_on = self.wait(spool, is_over);
+        if spool.engine.time() == Time::Virtual {
+            return self.rest(Duration::from_nanos(nanos), is_wished);
+        }
+        let until = spool.engine.now().after(nanos);
+        let bell = Arc::clone(&self.bell);
+        let event = spool.engine.after(nanos, move || bell.ring());
+        let went_on = self.wait(spool, || is_wished() || spool.engine.now() >= until);
         spool.engine.cancel(event);
         went_on
+    }
+
+    /// Waits by the host's clock, at most until `is_over`. `false`: called away.
+    fn rest(&self, time: Duration, is_over: impl Fn() -> bool) -> bool {
+        let begun = SystemTime::now();
+        loop {
+            let seen = self.bell.generation();
+            if self.away.is_raised() {
+                return false;
+            }
+            // A clock that is set back ends it.
+            let passed = begun.elapsed().unwrap_or(Duration::MAX);
+            if is_over() || passed >= time {
+                return true;
+            }
+            self.bell.wait(seen, Some(time - passed));
+        }
     }
 
     /// Waits for the end of what is under way; how much of it is on paper.

@@ -347,6 +347,8 @@ impl FileOps for ControlHandle {
             origin: at,
             written: data.len(),
         };
+        // Should nobody answer any more, what was answered before is no answer to this.
+        *self.answer.lock() = Dialogue { text: String::new(), origin: at };
         let outcome = command(data).and_then(|line| self.control.run(&call.caller, line));
         match outcome {
             Ok(answer) => answer.map(|text| keeper.keep(text)),

@@ -207,6 +207,7 @@ impl Control for Echo {
         match line {
             "no" => Err(Error::new(Errno::EPERM, "no: you may not")),
             "later" => Ok(Answer::Later(Box::new(move |_| Ok(answer)))),
+            "never" => Ok(Answer::Later(Box::new(|_| unreachable!("nobody waits for it")))),
             "later no" => Ok(Answer::Later(Box::new(|_| Err(Errno::EBUSY.into())))),
             _ => Ok(Answer::Now(answer)),
         }
@@ -218,6 +219,19 @@ fn controlled() -> (Arc<Vfs>, Ino) {
     vfs.set_control(Arc::new(Echo));
     let ctl = at(&vfs, "/ctl");
     (vfs, ctl)
+}
+
+#[test]
+fn what_was_answered_before_is_no_answer_to_what_nobody_answers() {
+    let (vfs, ctl) = controlled();
+    let file = vfs.open(&USER, ctl, O_RDWR).unwrap();
+    write(&file, USER, 0, b"no").unwrap_err();
+    let file = vfs.open(&USER, ctl, O_RDWR).unwrap();
+    assert_eq!(read(&file, USER, 0, 99), b"no: you may not\n");
+    drop(file.ops.write(&call(USER), 0, b"never").unwrap());
+    assert!(read(&file, USER, 0, 99).is_empty());
+    let fresh = vfs.open(&USER, ctl, 0).unwrap();
+    assert_eq!(read(&fresh, USER, 0, 99), b"no: you may not\n", "the last there was");
 }
 
 #[test]
