@@ -278,13 +278,8 @@ impl Printer {
             Err(Cut::Trouble(why)) => {
                 log::warn!(target: "spool", "{}: job {id}: {why}", self.name);
                 let _ = self.ioctl(commands::RESET, &[]); // what it says does not matter
-                let is_ending = self.ioctl(commands::END, b"cut").is_ok();
+                let _ = self.ioctl(commands::END, b"cut");
                 *self.failed.lock() = why;
-                // The next try is to find it at rest.
-                if is_ending && matches!(self.outcome(spool, Some(id)), Err(Cut::Away)) {
-                    let _ = self.ioctl(commands::RESET, b"hard");
-                    return false;
-                }
                 return self.fail(spool, id, pause);
             }
             Ok(()) => return true,
@@ -302,6 +297,11 @@ impl Printer {
         };
         if !is_own {
             self.put_back(spool, id, Wish::Requeue);
+        }
+        // The next try is to find it at rest.
+        if matches!(self.outcome(spool, is_own.then_some(id)), Err(Cut::Away)) {
+            let _ = self.ioctl(commands::RESET, b"hard");
+            return false;
         }
         if !self.pause(spool, pause, is_own.then_some(id)) {
             return false;
