@@ -46,16 +46,11 @@ s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 "#;
 
 fn network_door() {
-    let h = House::unmounted(&[]);
-    let port = sh(&h, &format!("{CLIENT}port"));
-    let raw = sh(&h, &format!("{CLIENT}port"));
+    let (h, port, raw) = with_both_doors();
     sh(
         &h,
         &format!(
-            "spindle --print-machine >$T/my.toml
-             printf '[jetdirect]\\nlp1 = \"127.0.0.1:{raw}\"\\n' >>$T/my.toml
-             spindle mount $M --state $S --set lpd.listen=127.0.0.1:{port} --machine $T/my.toml
-             spindle lpc stop lp0; cd $T; cat >t.py <<'END'
+            "spindle lpc stop lp0; cd $T; cat >t.py <<'END'
 from lpd import *
 two = files(1, b'two\\n', first='df', name='second')
 assert talk(b'\\2lp0\\n', *files(1, b'one\\n'), *two) == b'\\0' * 9
@@ -77,6 +72,23 @@ END
     drained(&h, "lp0");
     wait_for("the raw job", || out(&h, "lp1.out") == "raw");
     assert_eq!(out(&h, "lp0.out"), "two\n");
+}
+
+/// A machine whose two doors are open, and their ports: the line printer's, and the one that takes
+/// lp1's jobs raw.
+fn with_both_doors() -> (House, String, String) {
+    let h = House::unmounted(&[]);
+    let port = sh(&h, &format!("{CLIENT}port"));
+    let raw = sh(&h, &format!("{CLIENT}port"));
+    sh(
+        &h,
+        &format!(
+            "spindle --print-machine >$T/my.toml
+             printf '[jetdirect]\\nlp1 = \"127.0.0.1:{raw}\"\\n' >>$T/my.toml
+             spindle mount $M --state $S --set lpd.listen=127.0.0.1:{port} --machine $T/my.toml"
+        ),
+    );
+    (h, port, raw)
 }
 
 /// A machine whose door is open at `host`, lp0 stopped and a file to print; and the door's port.
@@ -184,17 +196,7 @@ fn bsd() {
 }
 
 fn silent() {
-    let h = House::unmounted(&[]);
-    let port = sh(&h, &format!("{CLIENT}port"));
-    let raw = sh(&h, &format!("{CLIENT}port"));
-    sh(
-        &h,
-        &format!(
-            "spindle --print-machine >$T/my.toml
-             printf '[jetdirect]\\nlp1 = \"127.0.0.1:{raw}\"\\n' >>$T/my.toml
-             spindle mount $M --state $S --set lpd.listen=127.0.0.1:{port} --machine $T/my.toml"
-        ),
-    );
+    let (h, port, raw) = with_both_doors();
     // One that hangs up in mid-job with a reset is no job; one after it is.
     let client = |port: &str| std::net::TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
     sh(

@@ -16,8 +16,8 @@ use crate::sync::Arc;
 use std::ffi::OsStr;
 use std::time::{Duration, SystemTime};
 
-/// Every command's name, for who mistypes one.
-const VERBS: [&str; 23] = [
+/// The commands that only an operator may give.
+const OPERATORS: [&str; 13] = [
     "stop",
     "start",
     "abort",
@@ -25,23 +25,16 @@ const VERBS: [&str; 23] = [
     "enable",
     "down",
     "up",
-    "hold",
-    "release",
     "top",
     "bottom",
-    "pri",
-    "rm",
-    "move",
-    "redo",
     "msg",
-    "status",
-    "submit",
     "holdall",
     "noholdall",
-    "until",
     "clean",
-    "tclean",
 ];
+/// The others; some of them only for the job's owner.
+const ANYBODYS: [&str; 10] =
+    ["hold", "release", "pri", "rm", "move", "redo", "status", "submit", "until", "tclean"];
 
 /// A staged file that was written so long ago is no submission that is just under way.
 const STAGED_MIN: Duration = Duration::from_secs(60);
@@ -89,21 +82,6 @@ impl Control for QueueControl {
 
 impl QueueControl {
     fn obey(&self, caller: &Caller, verb: &str, words: &[String]) -> Outcome {
-        const OPERATORS: [&str; 13] = [
-            "stop",
-            "start",
-            "abort",
-            "disable",
-            "enable",
-            "down",
-            "up",
-            "top",
-            "bottom",
-            "msg",
-            "holdall",
-            "noholdall",
-            "clean",
-        ];
         if OPERATORS.contains(&verb) && !self.spool.is_operator(caller) {
             return Err(Error::new(Errno::EPERM, format!("{verb}: Privileged command")));
         }
@@ -153,7 +131,7 @@ impl QueueControl {
             "holdall" => (|flags, _| flags.holds_all = true, "\tnew jobs are held\n"),
             "noholdall" => (|flags, _| flags.holds_all = false, "\tnew jobs are not held\n"),
             _ => {
-                let near = crate::words::closest(verb, VERBS);
+                let near = crate::words::closest(verb, OPERATORS.into_iter().chain(ANYBODYS));
                 let near = near.map_or(String::new(), |near| format!(" (did you mean {near}?)"));
                 return Err(wrong(format!("no such command: {}{near}", ctl::shown(verb))));
             }
