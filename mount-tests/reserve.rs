@@ -6,6 +6,8 @@ use crate::{Check, check};
 pub const CHECKS: &[Check] = &[
     check("rs_01_allocated_to_a_session", &["setsid"], allocated),
     check("rs_01_freed_when_the_holder_dies", &["setsid"], holder_dies),
+    check("rs_01_allocated_without_a_leader", &["setsid"], no_leader),
+    check("rs_01_allocated_in_a_pid_name_space", &["root", "unshare"], name_space),
     check("rs_03_waiters_are_served_in_order", &["setsid"], in_order),
     check("rs_04_every_pair_of_access_and_share", &["python3"], pairs),
     check("rs_01_allocated_by_a_command_on_the_node", &["python3"], by_command),
@@ -50,6 +52,36 @@ fn allocated() {
         let said = h.refused(line);
         assert!(said.contains(words), "{line}: {said}");
     }
+}
+
+/// The leader of the session has ended; what it has left behind allocates, and ends.
+fn no_leader() {
+    let h = House::new();
+    h.sh(&format!(
+        "{OTHERS} cat >$T/member.sh <<'END'
+while [ -e /proc/$1 ]; do sleep 0.01; done
+spindle --at $M ctl allocate st0 && echo $$ >$T/holder
+read -t 30 x <>$T/go
+END
+         setsid -w bash -c 'bash $T/member.sh $$ >/dev/null 2>&1 &'
+         until [ -s $T/holder ]; do sleep 0.01; done; [ ! -e /proc/$(leader) ]
+         ! mine ': <$M/dev/st0' 2>$T/e; grep -q busy $T/e
+         grep -q \"^st0 .* owner=$(leader) \" $M/proc/status
+         echo >$T/go; mine 'spindle --at $M ctl allocate st0 5s; echo x >$M/dev/st0'"
+    ));
+}
+
+/// In a container the leaders of sessions may be outside: then all are session 0.
+fn name_space() {
+    let h = House::new();
+    h.umount();
+    h.sh("unshare -pf --mount-proc bash -euc '
+              [ $(cut -d\" \" -f6 /proc/$$/stat) = 0 ]; mkdir -p $T/n
+              spindle mount $T/n --state $T/s2; c=\"spindle --at $T/n ctl\"
+              $c allocate st0; grep -q \"^st0 .* owner=0 \" $T/n/proc/status; echo x >$T/n/dev/st0
+              if setsid -w sh -c \": <$T/n/dev/st0\" 2>$T/e; then exit 9; fi; grep -q busy $T/e
+              $c deallocate st0; setsid -w $c allocate st0 5s
+              spindle umount $T/n'");
 }
 
 fn holder_dies() {

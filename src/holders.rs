@@ -2,8 +2,9 @@
 //!
 //! 1. Owner of an allocation is a *session* (setsid(2)): the shell that you logged in with and all
 //!    that it started. `spindle ctl` itself is gone when it has answered; its session is not.
-//! 2. An allocation ends with its session's leader: within [`LOOK_EVERY`] somebody has looked.
-//!    Nobody looks while nothing is allocated.
+//! 2. An allocation ends with its session's leader or, where none was to be seen, with the last
+//!    process of the session: within [`LOOK_EVERY`] somebody has looked. Nobody looks while nothing
+//!    is allocated. Sessions begun outside of our pid name space are one to us, number 0.
 //! 3. Every open file of a unit has a claim; one that shares all it can stands in nobody's way but
 //!    that of an allocation by another session.
 
@@ -21,17 +22,47 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long an allocation waits for a close that the host has begun but not yet told us of.
 const RELEASE_NANOS: u64 = 50_000_000;
 
-/// The session of a caller and the moment its leader began, by `/proc`; `None` where the host does
-/// not show it, or the leader is gone.
-fn session(pid: u32) -> Option<(Owner, u64)> {
-    let owner = Owner(stat(pid)?.session);
-    Some((owner, leader(owner)?))
+/// The owner that a caller is whom the host does not show; no process has this number.
+const STRANGER: Owner = Owner(u32::MAX);
+
+/// With what a session ends, for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// With its leader, who began at this moment: another may have the number later.
+    Leader(u64),
+    /// With its last process: the leader has ended, or lives outside of our pid name space.
+    Last,
 }
 
-/// When the leader of a session began; `None`: it has ended.
+/// The session of a caller, and what ends it, by `/proc`; `None` where the host does not show it.
+fn session(pid: u32) -> Option<(Owner, End)> {
+    let owner = Owner(stat(pid)?.session);
+    Some((owner, leader(owner).map_or(End::Last, End::Leader)))
+}
+
+/// The same for callers that only have to be told from others.
+fn owner(pid: u32) -> Owner {
+    stat(pid).map_or(STRANGER, |found| Owner(found.session))
+}
+
+/// When the leader of a session began; `None`: it has ended, or is not to be seen.
 fn leader(owner: Owner) -> Option<u64> {
     let found = stat(owner.0).filter(|_| owner.0 > 0)?;
     (found.session == owner.0 && !found.is_dead).then_some(found.began)
+}
+
+/// Has a session a process left that lives? Looks at every process there is.
+fn has_members(owner: Owner) -> bool {
+    let names = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(stat).any(|found| found.session == owner.0 && !found.is_dead)
+}
+
+fn is_alive(owner: Owner, end: End) -> bool {
+    match end {
+        End::Leader(began) => leader(owner) == Some(began),
+        End::Last => has_members(owner),
+    }
 }
 
 struct Stat {
@@ -77,8 +108,7 @@ impl Claim {
             flags::O_WRONLY => Access::Write,
             _ => Access::ReadWrite,
         };
-        let owner = Owner(stat(caller.pid).map_or(0, |found| found.session));
-        let opened = reservation.open(owner, access, Access::ReadWrite);
+        let opened = reservation.open(owner(caller.pid), access, Access::ReadWrite);
         let handle = opened.map_err(|why| refused(name, why))?;
         let (holders, reservation) = (Arc::clone(holders), Arc::clone(reservation));
         Ok(Claim { holders, reservation, handle })
@@ -163,8 +193,8 @@ pub struct Holders {
 
 #[derive(Default)]
 struct Watched {
-    /// Sessions that hold something, and when their leaders began.
-    sessions: BTreeMap<Owner, u64>,
+    /// Sessions that hold something, and what ends them.
+    sessions: BTreeMap<Owner, End>,
     has_thread: bool,
 }
 
@@ -180,8 +210,8 @@ impl Holders {
     /// as it may wait.
     ///
     /// # Errors
-    /// `ETIMEDOUT`; `EBUSY` where no wait was wanted; `EPERM` for a session without a leader that
-    /// can be seen, or whose leader ends meanwhile; `EAGAIN` where too many wait.
+    /// `ETIMEDOUT`; `EBUSY` where no wait was wanted; `EPERM` for a caller who is not to be seen, or
+    /// whose session ends meanwhile; `EAGAIN` where too many wait.
     pub fn allocate(
         self: &Arc<Self>,
         (name, unit): (&str, &Arc<Reservation>),
@@ -189,14 +219,14 @@ impl Holders {
         wait: Wait,
         engine: &Arc<Engine>,
     ) -> Result<Answer<()>, Error> {
-        let (owner, began) = session(caller.pid).ok_or_else(|| {
-            let words = "your session has no leader that could be seen from here";
+        let (owner, end) = session(caller.pid).ok_or_else(|| {
+            let words = "your process is not to be seen from here (another pid name space?)";
             Error::new(Errno::EPERM, format!("{name}: {words}"))
         })?;
         let queue = unit.waits();
         let seen = queue.generation();
         let Err(why) = unit.allocate(owner) else {
-            self.watch(owner, began);
+            self.watch(owner, end);
             return Ok(Answer::Now(()));
         };
         let nanos = match wait {
@@ -213,7 +243,7 @@ impl Holders {
         let retry = Box::new(move |_| match waiting.look() {
             Turn::NotYet => None,
             Turn::Served => {
-                all.watch(owner, began);
+                all.watch(owner, end);
                 Some(Ok(()))
             }
             Turn::TimedOut => late.take().map(Err),
@@ -232,13 +262,12 @@ impl Holders {
         (name, unit): (&str, &Arc<Reservation>),
         caller: &Caller,
     ) -> Result<(), Error> {
-        let owner = Owner(stat(caller.pid).map_or(0, |found| found.session));
-        unit.deallocate(owner).map_err(|why| refused(name, why))
+        unit.deallocate(owner(caller.pid)).map_err(|why| refused(name, why))
     }
 
-    fn watch(self: &Arc<Self>, owner: Owner, began: u64) {
+    fn watch(self: &Arc<Self>, owner: Owner, end: End) {
         let mut watched = self.watched.lock();
-        watched.sessions.insert(owner, began);
+        watched.sessions.insert(owner, end);
         if std::mem::replace(&mut watched.has_thread, true) {
             return;
         }
@@ -257,8 +286,8 @@ impl Holders {
             self.bell.wait(self.bell.generation(), Some(LOOK_EVERY));
             let units = self.units.lock().clone();
             let sessions = self.watched.lock().sessions.clone();
-            for (owner, began) in sessions {
-                let is_alive = leader(owner) == Some(began);
+            for (owner, end) in sessions {
+                let is_alive = is_alive(owner, end);
                 if !is_alive {
                     for unit in &units {
                         unit.release_owner(owner);
@@ -304,9 +333,13 @@ mod tests {
     }
 
     #[test]
-    fn no_session_is_alive_that_is_not_led() {
+    fn a_session_lives_as_long_as_its_leader_or_its_last_process() {
         assert_eq!(leader(Owner(0)), None);
         assert_eq!(session(u32::MAX), None);
+        assert_eq!(owner(u32::MAX), STRANGER);
+        let mine = owner(std::process::id());
+        assert!(is_alive(mine, End::Last) && !is_alive(STRANGER, End::Last));
+        assert!(!is_alive(mine, End::Leader(u64::MAX)));
     }
 
     #[test]
@@ -316,9 +349,6 @@ mod tests {
         let (all, engine) = (Arc::new(Holders::default()), Engine::new(Time::Simulated));
         let unit = all.unit();
         let claim = Claim::new(&all, ("st0", &unit), &kernel, flags::O_RDONLY).unwrap();
-        if session(me.pid).is_none() {
-            return; // run without a session of its own, nothing can be allocated
-        }
         let allocate = |wait| {
             let Answer::Blocked(mut call) = all.allocate(("st0", &unit), &me, wait, &engine)?
             else {
