@@ -6,7 +6,7 @@ use crate::fio::{self, Outcome};
 use crate::host::{self, Cores};
 use crate::stand::Stand;
 use crate::targets::{self, Setup, Target};
-use crate::works::{Place, RAW, SPINDLE, Work};
+use crate::works::{HostCache, Place, RAW, SPINDLE, Work};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -156,6 +156,10 @@ fn plan<'a>(works: &'a [Work], places: &[Place], field: &Field) -> Vec<Turn<'a>>
 fn run(turn: &Turn, target: &Target, args: &Args, cores: &Cores) -> Result<Run, Trouble> {
     let (work, place) = (turn.work, turn.place);
     cores.pin(&target.pids, place);
+    if work.job.host_cache == HostCache::Kept {
+        // The host may have taken pages back since the last round; a repeated read is measured.
+        target.warm()?;
+    }
     let run = fio::Run {
         file: &target.file,
         span_bytes: target.bytes,
