@@ -63,7 +63,7 @@ impl CachedDevice {
                 change(buffer, part(Span { from, to }, self.unit_shift()) & self.full(key));
             });
         };
-        if keys.end.0 - keys.start.0 > self.cache.size() / BLOCK_BYTES as u64 {
+        if keys.end.0 - keys.start.0 > self.cache.capacity() / BLOCK_BYTES as u64 {
             self.cache.each_shard(|shard, _: &mut Vec<()>| sweep(shard, &keys));
         } else {
             // Fewer blocks than buffers: where a group of them is, if it is anywhere, is known.

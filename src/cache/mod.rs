@@ -59,6 +59,11 @@ use writeout::{Order, UNDER_WAY_MAX};
 const SHARDS_MAX: usize = 16;
 /// Fewest blocks of a shard where there are several.
 const SHARD_BLOCKS_MIN: u64 = 512;
+/// What a buffer takes beside its block: its entry in the order of use (112 bytes), in the index (up
+/// to 34), what lends it (48), the allocator's note of it (16). Measured in a cache of 1 GiB.
+const OVERHEAD_BYTES: u64 = 208;
+/// So much of that comes on top of the bound; a cache of 64 MiB has all the blocks it could.
+const OVERHEAD_FREE_BYTES: u64 = 4 << 20;
 /// Bells on which waiters for a buffer wait, by key.
 const BELLS: usize = 64;
 
@@ -90,9 +95,9 @@ impl Default for CacheConfig {
 /// The counters of `proc/bufcache`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheStats {
-    /// Bytes that the buffers may take.
+    /// Bytes of blocks that the buffers may hold.
     pub capacity: u64,
-    /// Bytes that they take.
+    /// Bytes that they hold.
     pub used: u64,
     /// Bytes of buffers that are the only copy of something.
     pub dirty: u64,
@@ -156,7 +161,7 @@ pub struct BufferCache {
     work: Work,
     devices: RwLock<Devices>,
     trace: OnceLock<Arc<Trace>>,
-    size: AtomicU64,
+    capacity: AtomicU64,
     /// One change of size at a time.
     resizing: Mutex<CacheConfig>,
     updater: Updater,
@@ -166,6 +171,14 @@ pub struct BufferCache {
 struct Devices {
     by_index: BTreeMap<u64, Arc<CachedDevice>>,
     attached: u64,
+}
+
+/// How many buffers fit in so many bytes, with what they take beside.
+fn blocks_within(size_bytes: u64) -> u64 {
+    let bare = size_bytes / BLOCK_BYTES as u64;
+    let housed =
+        size_bytes.saturating_add(OVERHEAD_FREE_BYTES) / (BLOCK_BYTES as u64 + OVERHEAD_BYTES);
+    bare.min(housed).clamp(1, Key::BLOCKS_MAX)
 }
 
 impl BufferCache {
@@ -184,7 +197,7 @@ impl BufferCache {
             work: Work::default(),
             devices: RwLock::default(),
             trace: OnceLock::new(),
-            size: AtomicU64::new(0),
+            capacity: AtomicU64::new(0),
             resizing: Mutex::new(config),
             updater: Updater::new(config.flush_age_nanos),
         };
@@ -255,10 +268,16 @@ impl BufferCache {
         self.room.ring();
     }
 
-    /// Bound of the buffers' memory, in bytes.
+    /// Bound of the buffers' memory, in bytes, as it was set.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.size.load(Ordering::Acquire)
+        self.resizing.lock().size_bytes
+    }
+
+    /// Bytes of blocks that it has room for.
+    #[must_use]
+    pub fn capacity(&self) -> u64 {
+        self.capacity.load(Ordering::Acquire)
     }
 
     /// Changes the bound; where it becomes smaller, waits until enough is written and dropped.
@@ -301,7 +320,7 @@ impl BufferCache {
 
     /// Divides the bound among as many shards as it is worth.
     fn set_quotas_as(&self, config: CacheConfig) {
-        let blocks = (config.size_bytes / BLOCK_BYTES as u64).clamp(1, Key::BLOCKS_MAX);
+        let blocks = blocks_within(config.size_bytes);
         let count = (blocks / SHARD_BLOCKS_MIN).clamp(1, SHARDS_MAX as u64);
         let bits = count.ilog2();
         let mut shards: Vec<MutexGuard<'_, Shard>> = self.shards.iter().map(Mutex::lock).collect();
@@ -321,14 +340,14 @@ impl BufferCache {
             shard.set_quota(quota, config.wake_percent.into(), config.high_percent.into());
             shard.bits = bits;
         }
-        self.size.store(blocks * BLOCK_BYTES as u64, Ordering::Release);
+        self.capacity.store(blocks * BLOCK_BYTES as u64, Ordering::Release);
     }
 
     /// The counters.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         let mut stats = CacheStats {
-            capacity: self.size(),
+            capacity: self.capacity(),
             dirty: (self.ledger.unsaved.load(Ordering::Acquire) * BLOCK_BYTES) as u64,
             read_ahead: self.work.read_ahead.load(Ordering::Relaxed),
             physical_reads: self.work.reads.load(Ordering::Relaxed),

@@ -111,7 +111,7 @@ impl CachedDevice {
     ) -> Result<Option<Vec<Lent>>, Error> {
         self.check(at, len as u64)?;
         let run = self.readers.note(origin.pid, at, len as u64);
-        let is_ageing = run.is_ageing(self.cache.size());
+        let is_ageing = run.is_ageing(self.cache.capacity());
         let mut lent = Vec::with_capacity(len / BLOCK_BYTES + 2);
         let (mut hits, mut was_ahead) = (0, false);
         for (pos, part) in groups(at, len) {
@@ -185,7 +185,7 @@ impl CachedDevice {
         self.check(at, buf.len() as u64)?;
         let end = at + buf.len() as u64;
         let run = self.readers.note(origin.pid, at, buf.len() as u64);
-        let is_ageing = run.is_ageing(self.cache.size());
+        let is_ageing = run.is_ageing(self.cache.capacity());
         let (mut pos, mut wants_more, mut hits) = (at, false, 0);
         let (mut tried, mut rounds) = (at, 0);
         while let Some(rest) = buf.get_mut(index(at, pos)..).filter(|rest| !rest.is_empty()) {
@@ -356,7 +356,7 @@ impl CachedDevice {
     }
 
     fn read_ahead(self: &Arc<Self>, origin: Origin, run: super::ahead::Run, end: u64) {
-        let plan = self.readers.plan(origin.pid, run, end, self.size(), self.cache.size());
+        let plan = self.readers.plan(origin.pid, run, end, self.size(), self.cache.capacity());
         if let Some(range) = plan {
             let origin = Origin { class: Class::Background, ..origin };
             self.begin_fills(origin, range.start, index(range.start, range.end), true);

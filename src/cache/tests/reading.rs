@@ -94,6 +94,18 @@ fn a_request_larger_than_the_whole_cache_is_served() {
 }
 
 #[test]
+fn the_bound_is_of_the_buffers_with_what_they_take_beside() {
+    let blocks = super::super::blocks_within;
+    for exact in [1, 8, 1000, 16384] {
+        assert_eq!(blocks(exact * 4096), exact);
+    }
+    assert_eq!((blocks(0), blocks(4095)), (1, 1));
+    let gib = blocks(1 << 30);
+    assert!(gib < 262_144 && gib * (4096 + 208) <= (1 << 30) + (4 << 20), "{gib}");
+    assert!(gib > 245_000 && blocks(u64::MAX) > 1 << 39);
+}
+
+#[test]
 fn used_never_exceeds_capacity() {
     for blocks in [3, 1024, 2000] {
         let house = House::new(blocks, 65536);
