@@ -19,9 +19,11 @@ mod ops;
 mod tape;
 
 use crate::bus::irq::Sharing;
+use crate::contract::host_file::TAPE_IMAGE;
 use crate::contract::{
-    AttachError, Attached, CharDevice, Driver, Failure, IoError, Ioctl, Key, Kind, Opening, Origin,
-    PropertyError, Protect, Ready, State, Status, UnitCommand, UnitConfig, WaitQueue,
+    AttachError, Attached, CharDevice, Driver, Failure, HostFile, IoError, Ioctl, Key, Kind,
+    Opening, Origin, PropertyError, Protect, Ready, State, Status, UnitCommand, UnitConfig,
+    WaitQueue,
 };
 use crate::machine::Machine;
 use crate::sync::Arc;
@@ -78,6 +80,10 @@ impl Driver for St {
 
     fn keys(&self) -> &'static [Key] {
         KEYS
+    }
+
+    fn image(&self) -> Option<HostFile> {
+        Some(TAPE_IMAGE)
     }
 
     fn attach(&self, unit: &UnitConfig, machine: &Machine) -> Result<Attached, AttachError> {

@@ -13,6 +13,7 @@ use crate::sync::{Arc, Mutex};
 use crate::vfs::Vfs;
 use crate::{reports, sinks, verbs};
 use devices::conf::{self, Outcome, ProbeReport};
+use devices::contract::host_file::PRINTER_SINK;
 use devices::engine::{Engine, Time};
 use devices::machine::Machine;
 use devices::switch::{CharUnit, Table};
@@ -57,8 +58,7 @@ fn start_spool(kernel: &Arc<Kernel>, config: &Config, state: &Path) -> Result<Ar
         };
         let name = name.strip_prefix('r').unwrap_or(&name).to_owned();
         let described = config.units.iter().find(|unit| unit.name == name);
-        let sink = described.and_then(|unit| unit.text("sink"));
-        let sink = sink.map_or_else(|| format!("{name}.out"), str::to_owned);
+        let sink = described.map_or_else(String::new, |unit| PRINTER_SINK.name(unit));
         nodes.push((name.clone(), DevId { major: LP_MAJOR, minor: row.dev.minor }));
         printers.push(PrinterUnit { name, unit, sink });
     }
@@ -119,12 +119,9 @@ pub fn boot(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Kern
 
 /// The images of the described units that are not there yet.
 fn missing_images(config: &Config, state: &Path) -> Vec<PathBuf> {
-    let image = |unit: &UnitConfig| match unit.text("image").filter(|text| !text.is_empty()) {
-        Some(image) => state.join(image),
-        None => state.join(format!("{}.img", unit.name)),
-    };
+    let image = |unit: &UnitConfig| conf::driver(&unit.driver)?.image()?.path(unit, Some(state));
     let is_missing = |path: &PathBuf| path.symlink_metadata().is_err();
-    config.units.iter().map(image).filter(is_missing).collect()
+    config.units.iter().filter_map(image).filter(is_missing).collect()
 }
 
 /// Takes away images in which nothing was ever written: of a machine that is refused they would be

@@ -303,7 +303,7 @@ fn passage(unit: &UnitConfig, disk: &Disk, machine: &Machine) -> Result<Option<P
     let refuse = |why: &str| {
         Err(Error::new(Errno::EINVAL, format!("{}: passthrough = true: {why}", disk.name)))
     };
-    let Some(dir) = &machine.state_dir else { return refuse("there is no image") };
+    let Some(image) = machine.image(unit) else { return refuse("there is no image") };
     if !std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
         return refuse("the host lets only root pass files through");
     }
@@ -311,9 +311,7 @@ fn passage(unit: &UnitConfig, disk: &Disk, machine: &Machine) -> Result<Option<P
     if remaps.is_some_and(|(_, remaps)| remaps != "none") {
         return refuse("sectors of its medium are replaced by spares");
     }
-    let own = format!("{}.img", disk.name);
-    let image = unit.text("image").filter(|image| !image.is_empty()).unwrap_or(&own);
-    Ok(Some(Passage::new(dir.join(image), disk.geometry()?.read_only)))
+    Ok(Some(Passage::new(image, disk.geometry()?.read_only)))
 }
 
 fn is_writing(flags: i32) -> bool {

@@ -2,6 +2,7 @@
 //! spares, the faults, and the sense that says what went wrong.
 
 use super::spares::{SPARES_MAX, Spares};
+use crate::contract::host_file::SPARES;
 use crate::contract::{AttachError, IoError, Op, SECTOR_SIZE, Sense, UnitConfig, Value};
 use crate::fault::{Command, Faults, Verdict};
 use crate::machine::Machine;
@@ -120,11 +121,7 @@ impl Drive {
         let spares = number(unit, "spares", 0..=SPARES_MAX.into(), 64)?;
         let (inner, path) = medium(machine, unit, sector_bytes)?;
         let mechanism = Mechanism::new(model, inner.bytes() / SECTOR_SIZE as u64);
-        let beside = path.map(|path| {
-            let mut name = path.into_os_string();
-            name.push(".spares");
-            PathBuf::from(name)
-        });
+        let beside = path.map(|path| SPARES.path(&path));
         let spares = u32::try_from(spares).unwrap_or(SPARES_MAX);
         let medium = Spares::open(inner, sector_bytes, spares, beside, is_synced(unit))
             .map_err(|why| AttachError::Host(format!("{name}: {why}")))?;

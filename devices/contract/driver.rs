@@ -1,6 +1,6 @@
 //! How a line of the machine's description becomes a unit: drivers, their keys, their values.
 
-use super::{BlockDevice, CharDevice};
+use super::{BlockDevice, CharDevice, HostFile};
 use crate::machine::Machine;
 use crate::sync::Arc;
 use std::collections::BTreeMap;
@@ -140,6 +140,10 @@ pub trait Driver: Sync {
     fn section(&self) -> &'static str;
     /// The keys a unit may have, besides `name` and `driver`.
     fn keys(&self) -> &'static [Key];
+    /// Where its units keep their media, if they do so in files of the host.
+    fn image(&self) -> Option<HostFile> {
+        None
+    }
     /// Looks for values that fit their keys and could yet only fail later; claims nothing.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 //! another's, is begun anew.
 
 use crate::contract::Mishaps;
+use crate::contract::host_file::COUNTERS;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -34,9 +35,7 @@ impl Kept {
     /// What was kept beside an image, and how to go on; of a disk in memory nothing is.
     pub(super) fn open(image: Option<&Path>) -> (Kept, Option<Pages>) {
         let Some(image) = image else { return Default::default() };
-        let mut name = image.as_os_str().to_owned();
-        name.push(".counters");
-        let path = PathBuf::from(name);
+        let path = COUNTERS.path(image);
         let pages = std::fs::read_to_string(&path).ok().and_then(|text| {
             let pages = parse(&text).filter(|_| !is_older(&path, image));
             if pages.is_none() {

@@ -1,8 +1,9 @@
 //! What the machine's description accepts, and the words with which it refuses.
 
 use super::*;
+use devices::contract::host_file::DISK_IMAGE;
 use devices::machine::Machine;
-use devices::{AttachError, Attached, Key, Kind};
+use devices::{AttachError, Attached, HostFile, Key, Kind};
 use proptest::prelude::*;
 
 const fn key(name: &'static str, kind: Kind, default: &'static str) -> Key {
@@ -43,6 +44,9 @@ impl Driver for TestDriver {
     }
     fn keys(&self) -> &'static [Key] {
         self.2
+    }
+    fn image(&self) -> Option<HostFile> {
+        self.2.iter().any(|key| key.name == "image").then_some(DISK_IMAGE)
     }
     fn attach(&self, _: &UnitConfig, _: &Machine) -> Result<Attached, AttachError> {
         Err(AttachError::Absent)
@@ -232,6 +236,8 @@ $; [[disk]]; name = 'rsd0'
     4: "rsd0" is the name of the raw twin of "sd0"
 $; [[disk]]; name = 'sd1'; image = 'sd0.img'
     5: image "sd0.img" is that of "sd0" already
+$; image = ''; [[disk]]; name = 'sd1'; image = 'sd0.img'
+    6: image "sd0.img" is that of "sd0" already
 & 'ttyS7'
     3: "peer" of ttyS0: there is no serial port "ttyS7", did you mean "ttyS0"?
 & 'modem'
