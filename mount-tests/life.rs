@@ -11,6 +11,7 @@ pub const CHECKS: &[Check] = &[
     check("umount_all_and_list", &[], umount_all),
     check("a_killed_daemon_is_followed_by_a_new_one", &[], killed),
     check("two_daemons_cannot_share_a_state_directory", &[], shared_state),
+    check("a_pipe_in_the_state_directory_makes_no_start_wait", &["mkfifo"], pipes),
     check("the_daemon_keeps_nothing_of_its_caller", &[], descriptors),
     check("a_disk_on_an_existing_image", &[], existing_image),
     check("in_a_user_name_space_without_fusermount", &["unshare"], user_name_space),
@@ -102,6 +103,32 @@ fn shared_state() {
     assert!(said.status == 1, "{said:?}");
     assert!(said.err.contains(&format!("state in use by pid {}", h.pid())), "{said:?}");
     h.sh("! mountpoint -q $T/other; ls $M/dev/sd0");
+}
+
+fn pipes() {
+    let h = House::unmounted(&["--set", "ttyS0.peer=file:line", "--set", "ttyS1.peer=pty"]);
+    h.sh("mkdir -p $S/spool; mkfifo $S/sd0.img.counters");
+    let mount = "timeout 60 spindle mount $M --state $S --set ttyS0.peer=file:line \
+                 --set ttyS1.peer=pty";
+    for name in [
+        "version",
+        "lock",
+        "pid",
+        "log",
+        "last-unmount.new",
+        "nodes",
+        "spool/journal",
+        "sd0.img",
+        "sd0.img.spares",
+        "st0.tap",
+        "line",
+    ] {
+        let said = h.try_sh(&format!("mkfifo $S/{name}; {mount}"));
+        assert!(said.status == 1 && said.err.contains(name), "{name}: {said:?}");
+        h.sh(&format!("! mountpoint -q $M; [ -p $S/{name} ]; rm $S/{name}"));
+    }
+    h.mount();
+    h.sh("[ -p $S/sd0.img.counters ]; grep -q 'sd0.img.counters: is a pipe' $S/log");
 }
 
 fn descriptors() {

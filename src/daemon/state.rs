@@ -7,6 +7,7 @@
 use super::host::why;
 use crate::error::{Errno, Error};
 use crate::fuse::os;
+use devices::plain;
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -58,9 +59,12 @@ impl State {
         made.map_err(|e| refuse(Errno::EACCES, &format!("cannot be made: {}", why(&e))))?;
         let options =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
-        let unwritable =
-            |e: io::Error| refuse(Errno::EACCES, &format!("cannot be written: {}", why(&e)));
-        let mut file = options.open(dir.join("lock")).map_err(unwritable)?;
+        let unwritable = |name: &'static str| {
+            move |e: io::Error| {
+                refuse(Errno::EACCES, &format!("{name} cannot be written: {}", why(&e)))
+            }
+        };
+        let mut file = plain::open(&dir.join("lock"), &options).map_err(unwritable("lock"))?;
         let mut has_waited = false;
         let lock = loop {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -68,7 +72,7 @@ impl State {
                 Err((file, nix::errno::Errno::EWOULDBLOCK)) => file,
                 Err((_, other)) => return Err(refuse(Errno::EIO, &other)),
             };
-            let holder = std::fs::read_to_string(dir.join("pid")).unwrap_or_default();
+            let holder = plain::read_text(&dir.join("pid"), 64).unwrap_or_default();
             let holder = holder.trim().parse().unwrap_or(0);
             if has_waited || is_mounted() {
                 let why = format!("state in use by pid {holder}; --state names another");
@@ -78,8 +82,9 @@ impl State {
             has_waited = true;
         };
         check_version(dir).map_err(|why| refuse(Errno::EINVAL, &why))?;
-        std::fs::write(dir.join("pid"), format!("{}\n", std::process::id())).map_err(unwritable)?;
-        std::fs::write(dir.join("last-unmount.new"), [b' '; REPORT_BYTES]).map_err(unwritable)?;
+        let put = |name, text: &[u8]| plain::write(&dir.join(name), text).map_err(unwritable(name));
+        put("pid", format!("{}\n", std::process::id()).as_bytes())?;
+        put("last-unmount.new", &[b' '; REPORT_BYTES])?;
         Ok(State { dir: dir.to_owned(), _lock: lock })
     }
 
@@ -94,7 +99,8 @@ impl State {
             // Else it only grows on.
             let _ = std::fs::rename(&path, self.dir.join("log.old"));
         }
-        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+        let how = OpenOptions::new().append(true).create(true).mode(0o600).clone();
+        let log = plain::open(&path, &how);
         log.map_err(|e| Error::new(Errno::EACCES, format!("{}: {}", path.display(), why(&e))))
     }
 
@@ -111,7 +117,8 @@ impl State {
         text += &lines("open", &report.still_open);
         let room = self.dir.join("last-unmount.new");
         // Over what is there already, which wants no room of the disk.
-        let written = OpenOptions::new().write(true).create(true).truncate(false).open(&room);
+        let how = OpenOptions::new().write(true).create(true).truncate(false).clone();
+        let written = plain::open(&room, &how);
         let left = written.and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.set_len(text.len() as u64)?;
@@ -134,7 +141,7 @@ impl Drop for State {
 impl Report {
     /// What the daemon `pid` left in its state directory; none if it left nothing.
     pub(super) fn of(dir: &Path, pid: u32) -> Option<Report> {
-        let text = std::fs::read_to_string(dir.join("last-unmount")).ok()?;
+        let text = plain::read_text(&dir.join("last-unmount"), u64::MAX).ok()?;
         let mut lines = text.lines();
         if lines.next()? != REPORT || lines.next()? != format!("pid {pid}") {
             return None;
@@ -166,7 +173,7 @@ fn wait_for_end(pid: u32) {
 
 fn check_version(dir: &Path) -> Result<(), String> {
     let path = dir.join("version");
-    match std::fs::read_to_string(&path) {
+    match plain::read_text(&path, 4096) {
         Ok(text) if text == VERSION => Ok(()),
         Ok(text) => Err(format!(
             "of another version: it says {:?}, this program knows {:?}; --state names another",
@@ -174,7 +181,8 @@ fn check_version(dir: &Path) -> Result<(), String> {
             VERSION.trim_end()
         )),
         Err(refusal) if refusal.kind() == io::ErrorKind::NotFound => {
-            std::fs::write(&path, VERSION).map_err(|e| format!("cannot be written: {}", why(&e)))
+            plain::write(&path, VERSION.as_bytes())
+                .map_err(|e| format!("cannot be written: {}", why(&e)))
         }
         Err(refusal) => Err(format!("version: {}", why(&refusal))),
     }
@@ -244,7 +252,7 @@ mod tests {
         assert!(error.what.contains("cannot be made"), "{error}");
         std::fs::create_dir(dir.path().join("lock")).unwrap();
         let error = State::take(dir.path(), || false).unwrap_err();
-        assert!(error.what.contains("cannot be written"), "{error}");
+        assert!(error.what.contains("lock cannot be written: is a directory"), "{error}");
     }
 
     #[test]
