@@ -1,6 +1,7 @@
 //! Opening files of the host by names that are always looked for, whoever may have put something
 //! else there: a pipe, whose open would wait for its other end; a directory; a device.
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{Error, ErrorKind, Read, Result, Write};
@@ -10,7 +11,8 @@ use std::path::Path;
 /// Opens a plain file. Never waits for another process.
 ///
 /// # Errors
-/// The host's; `InvalidInput` in words for anything but a plain file, which is not touched.
+/// The host's, `IsADirectory` too; `InvalidInput` in words for anything else that is no plain file,
+/// which is not touched.
 pub fn open(path: &Path, how: &OpenOptions) -> Result<File> {
     // Looked at first, for opening some things does something to them; and again when it is open,
     // for the name may lead elsewhere by then.
@@ -56,14 +58,15 @@ fn check(found: &Metadata) -> Result<()> {
     if found.is_file() {
         return Ok(());
     }
+    if found.is_dir() {
+        return Err(Errno::EISDIR.into());
+    }
     let what = format!("is {}, no plain file: remove it, or move it away", kind(found.file_type()));
     Err(Error::new(ErrorKind::InvalidInput, what))
 }
 
 fn kind(kind: FileType) -> &'static str {
-    if kind.is_dir() {
-        "a directory"
-    } else if kind.is_fifo() {
+    if kind.is_fifo() {
         "a pipe"
     } else if kind.is_socket() {
         "a socket"
@@ -90,13 +93,9 @@ mod tests {
         let _listener = UnixListener::bind(at("socket")).unwrap();
         std::os::unix::fs::symlink("pipe", at("link")).unwrap();
         std::os::unix::fs::symlink("/dev/zero", at("zero")).unwrap();
-        let table = [
-            ("pipe", "a pipe"),
-            ("link", "a pipe"),
-            ("dir", "a directory"),
-            ("socket", "a socket"),
-            ("zero", "a device"),
-        ];
+        assert_eq!(read(&at("dir"), 9).unwrap_err().kind(), ErrorKind::IsADirectory);
+        let table =
+            [("pipe", "a pipe"), ("link", "a pipe"), ("socket", "a socket"), ("zero", "a device")];
         for (name, what) in table {
             let (tell, told) = channel();
             let path = at(name);

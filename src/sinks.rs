@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn anything_else_is_printed_on() {
         let dir = tempfile::tempdir().unwrap();
-        let sinks = ["lp0.out", "/dev/null", "|cat >sd0.img", "%j-%n", "o/%n", "sd0", "a.tap", ""];
+        let sinks = ["lp0.out", "/dev/null", "|cat >sd0.img", "%j-%n", "o/%n", "sd0", "a.tap"];
         for sink in sinks {
             assert_eq!(refusal(dir.path(), sink), None, "{sink}");
         }

@@ -5,8 +5,8 @@
 //! with every further one, before its caller is told; so it is true whenever the daemon dies.
 //! Sectors are counted along while the file is there, and written now and then.
 //!
-//! Nothing depends on it: what is no plain file is left alone; a file that is no such text, or is older than the image beside it, and so
-//! another's, is begun anew.
+//! Nothing depends on it: a file that is no such text, or is older than the image beside it, and so
+//! another's, is begun anew; what is no plain file is left alone.
 
 use crate::contract::Mishaps;
 use crate::contract::host_file::COUNTERS;
