@@ -98,9 +98,8 @@ impl Driver for St {
         let channel = u8::try_from(place("dma")?).map_err(|_| wrong("dma"))?;
         let fixed = unit.number("block").unwrap_or(0);
         let fixed = u32::try_from(fixed).ok().filter(|bytes| *bytes <= 0xff_ffff);
-        let fixed = fixed.ok_or_else(|| {
-            AttachError::Conflict(format!("{name}: block: must be less than 16M"))
-        })?;
+        let too_long = || AttachError::value(unit, "block", "must be less than 16M");
+        let fixed = fixed.ok_or_else(too_long)?;
         let io = machine.ports.claim(name, port, manual::PORTS)?;
         match io.inl(manual::ID) {
             u32::MAX => return Err(AttachError::Absent),

@@ -156,7 +156,9 @@ fn switch_on(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Ker
             high_percent: config.cache.high_percent,
         },
     );
-    let special = Arc::new(Special::new(Arc::clone(&switch), &cache, &machine, &config.units)?);
+    let place = |unit: &str, key: &str| config.place_of(unit, key);
+    let special = Special::new(Arc::clone(&switch), &cache, &machine, (&config.units, &place))?;
+    let special = Arc::new(special);
     let files = Arc::new(OpenFiles::default());
     let doors: Arc<dyn SpecialFiles> = Arc::clone(&special) as _;
     let vfs = Vfs::new(doors, Arc::clone(&files), owner);
@@ -183,7 +185,10 @@ fn refuse_what_is_at_fault(config: &Config, probe: &ProbeReport) -> Result<(), E
         .probes
         .iter()
         .filter_map(|probe| match &probe.outcome {
-            Outcome::Left(why @ (AttachError::Conflict(_) | AttachError::Host(_))) => {
+            Outcome::Left(why @ AttachError::Value(key, _)) => {
+                Some(format!("{}: {why}", config.place_of(&probe.unit, key)))
+            }
+            Outcome::Left(why) if why.is_fault() => {
                 Some(format!("{}: {why}", config.place(&probe.unit)))
             }
             _ => None,

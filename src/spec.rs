@@ -60,7 +60,7 @@ impl Special {
         switch: Arc<Switch>,
         cache: &Arc<BufferCache>,
         machine: &Machine,
-        units: &[UnitConfig],
+        (units, place): (&[UnitConfig], &dyn Fn(&str, &str) -> String),
     ) -> Result<Special, Error> {
         let mut disks = BTreeMap::new();
         cache.trace_into(&machine.trace);
@@ -72,7 +72,10 @@ impl Special {
             let mut disk = Disk::new(&row.name, unit.device, cached, machine, partitions_max);
             if let Some(unit) = units.iter().find(|unit| unit.name == row.name) {
                 disk.pages = unit.flag("host_cache").then(HostPages::default);
-                disk.passage = passage(unit, &disk, machine)?;
+                disk.passage = passage(unit, &disk, machine).map_err(|why| {
+                    let place = place(&unit.name, "passthrough");
+                    Error::new(why.errno, format!("{place}: {why}"))
+                })?;
             }
             disks.insert(row.name.clone(), Arc::new(disk));
         }
@@ -301,15 +304,19 @@ fn passage(unit: &UnitConfig, disk: &Disk, machine: &Machine) -> Result<Option<P
         return Ok(None);
     }
     let refuse = |why: &str| {
-        Err(Error::new(Errno::EINVAL, format!("{}: passthrough = true: {why}", disk.name)))
+        Err(Error::new(Errno::EINVAL, format!("\"passthrough\" of {}: {why}", disk.name)))
     };
-    let Some(image) = machine.image(unit) else { return refuse("there is no image") };
+    let Some(image) = machine.image(unit) else {
+        return refuse("there is no image to pass through: leave it out");
+    };
     if !std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
-        return refuse("the host lets only root pass files through");
+        return refuse(
+            "the host lets only root pass files through: leave it out, or mount as root",
+        );
     }
     let remaps = disk.unit.properties().into_iter().find(|(name, _)| *name == "remaps");
     if remaps.is_some_and(|(_, remaps)| remaps != "none") {
-        return refuse("sectors of its medium are replaced by spares");
+        return refuse("sectors of its medium are replaced by spares: leave it out");
     }
     Ok(Some(Passage::new(image, disk.geometry()?.read_only)))
 }

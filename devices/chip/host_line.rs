@@ -60,7 +60,7 @@ pub(super) fn install(
     let name = &unit.name;
     let peer = parse(peer).ok_or_else(|| {
         let right = "another port's name, pty, unix:PATH or file:PATH";
-        AttachError::Conflict(format!("{name}: peer {peer:?} is none; {right} is"))
+        AttachError::value(unit, "peer", format!("{peer:?} is none; {right} is"))
     })?;
     let wants = if let Peer::Port(other) = peer { Some(other) } else { None };
     machine.cables.socket(name, Arc::clone(uart) as _, wants)?;
@@ -69,7 +69,7 @@ pub(super) fn install(
         None => PathBuf::from(path),
     };
     let host = |path: &Path, error: std::io::Error| {
-        AttachError::Host(format!("{name}: {}: {error}", path.display()))
+        AttachError::value(unit, "peer", format!("{}: {error}", path.display()))
     };
     let line = |is_carrier| Arc::new(HostLine::new(uart, &machine.engine, is_carrier));
     match peer {

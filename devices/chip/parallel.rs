@@ -92,7 +92,7 @@ pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> 
     let dir = machine.state_dir.as_deref();
     let sink =
         Sink::parse(&PRINTER_SINK.name(unit), dir).and_then(|sink| sink.check(dir).map(|()| sink));
-    let no_sink = |why| AttachError::Conflict(format!("\"sink\" of {}: {why}", unit.name));
+    let no_sink = |why| AttachError::value(unit, PRINTER_SINK.key, why);
     let paper = Paper::new(sink.map_err(no_sink)?);
     let chip = Arc::new_cyclic(|me| ParallelChip {
         me: me.clone(),

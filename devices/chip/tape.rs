@@ -97,7 +97,7 @@ pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> 
         host_sync: unit.values.get("host_sync") != Some(&Value::Flag(false)),
     };
     let transport = Transport::new(file.as_deref(), options, machine.state_dir.clone())
-        .map_err(|why| AttachError::Host(format!("{name}: {why}")))?;
+        .map_err(|why| AttachError::value(unit, TAPE_IMAGE.key, why))?;
     let chip = TapeChip::new(machine, unit, (line, channel), model, transport);
     machine.ports.install(name, port, manual::PORTS, chip)?;
     machine.faults.register(name);

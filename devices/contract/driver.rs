@@ -94,6 +94,22 @@ pub enum AttachError {
     Conflict(String),
     /// The host refuses: image missing, not writable, wrong size.
     Host(String),
+    /// The value of this key is what is at fault: whose it is, why, and the way out.
+    Value(&'static str, String),
+}
+
+impl AttachError {
+    /// The value of a unit's key cannot be had: why, and the way out.
+    #[must_use]
+    pub fn value(unit: &UnitConfig, key: &'static str, why: impl std::fmt::Display) -> AttachError {
+        AttachError::Value(key, format!("\"{key}\" of {}: {why}", unit.name))
+    }
+
+    /// Whether description or host are at fault, so that the machine should not be started.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        !matches!(self, AttachError::Absent | AttachError::Unknown(_))
+    }
 }
 
 impl std::fmt::Display for AttachError {
@@ -102,7 +118,8 @@ impl std::fmt::Display for AttachError {
             AttachError::Absent => f.write_str("nobody answers at that address"),
             AttachError::Unknown(words)
             | AttachError::Conflict(words)
-            | AttachError::Host(words) => f.write_str(words),
+            | AttachError::Host(words)
+            | AttachError::Value(_, words) => f.write_str(words),
         }
     }
 }
