@@ -73,7 +73,13 @@ fn as_json() {
           j sd0 log-page 3; j sd0 cdb 12 0 0 0 24 0; j sd0 poll; j sd0 ttyS0 select 0
           j sd0 readv 1 2; j nst0 writev a b; j ttyS0 serial; j sd1 open </dev/null
           exec 3<>$M/dev/ttyS1; printf 'ab\n' >$M/dev/ttyS0; j ttyS0 ttyS1 multiread 5
-          j ttyS0 list; j null poll; j st0 sense
+          j ttyS0 list; j null poll; j st0 sense; j ttyS0 ioctl TIOCMGET
+          grep -q '"lines": 358' $T/j; tr -d ' \n' <$T/j | grep -qF '"names":["DTR","RTS","CTS",'
+          j st0 status; grep -q '"file": 0' $T/j; grep -q '"medium": "' $T/j
+          s=0; spindle devctl sd0 cdb ff 0 0 0 0 0 --json >$T/j 2>$T/e || s=$?; [ $s = 1 ]
+          python3 -c 'import json; j = json.load(open("'$T/j'"));
+assert (j["status"], j["sense"]["key"], j["sense"]["byte"], j["data"]) == (2, 5, 0, ""), j'
+          grep -q 'sd0: cdb ff: illegal request' $T/e
           setsid -w bash -c 'spindle devctl st0 allocate --json | grep -q "reserved.*true" &&
               spindle devctl st0 wait 1 --json | grep -q "reserved.*true" &&
               spindle devctl st0 deallocate --json | grep -q "reserved.*false"'"#,
@@ -280,7 +286,11 @@ fn refused() {
         ("sd0 serial", "serial: Inappropriate ioctl for device"),
         ("sd9 status", "no node of a device"),
         ("lp0", "takes no commands"),
-        ("zero ioctl NULL_REVERSE --in 00", "NULL_REVERSE: Inappropriate ioctl for device"),
+        ("zero ioctl NULL_REVERSE --in 00", "NULL_REVERSE: of driver mem only null takes it"),
+        ("zero", "devctl: zero: it takes no commands"),
+        ("ctl", "devctl: ctl: no device, but what commands to the machine go to: spindle ctl help"),
+        ("proc/status", "devctl: proc/status: no device, but a report: cat "),
+        ("proc", "devctl: proc: no device, but a directory: ls "),
         ("lp0 ioctl 0x5401", "0x5401: Inappropriate ioctl for device"),
     ];
     for (words, told) in table {
@@ -320,6 +330,7 @@ fn serial() {
           [ $(d ttyS0 serial 1200,7,even) = 1200,7,even,1 ]; d ttyS1 serial 1200,7,even
           grep -q 'ttyS0 registers divisor=768 .*lcr=0x1a' $M/proc/serial
           d ttyS0 ioctl TIOCSWINSZ 24 80; [ \"$(d ttyS0 ioctl TIOCGWINSZ)\" = 'rows=24 columns=80' ]
+          [ \"$(d ttyS0 ioctl TIOCMGET)\" = '358 DTR RTS CTS CAR DSR' ]
           [ \"$(d ttyS0 poll)\" = 'read=0 write=1 hangup=0 error=0' ]
           exec 3<>$M/dev/ttyS1; printf 'x\\r' > $M/dev/ttyS0
           [ \"$(d ttyS1 poll 10)\" = 'read=1 write=1 hangup=0 error=0' ]; read x <&3; [ $x = x ]
