@@ -11,6 +11,7 @@ pub const CHECKS: &[Check] = &[
     check("umount_all_and_list", &[], umount_all),
     check("a_killed_daemon_is_followed_by_a_new_one", &[], killed),
     check("two_daemons_cannot_share_a_state_directory", &[], shared_state),
+    check("several_mounts_at_once_in_one_place_make_one", &[], at_once),
     check("a_pipe_in_the_state_directory_makes_no_start_wait", &["mkfifo"], pipes),
     check("the_daemon_keeps_nothing_of_its_caller", &[], descriptors),
     check("a_disk_on_an_existing_image", &[], existing_image),
@@ -102,7 +103,26 @@ fn shared_state() {
     let said = h.try_sh("spindle mount $T/other --state $S");
     assert!(said.status == 1, "{said:?}");
     assert!(said.err.contains(&format!("state in use by pid {}", h.pid())), "{said:?}");
+    let place = format!("whose machine is mounted at {};", h.tree().display());
+    assert!(said.err.contains(&place), "{said:?}");
     h.sh("! mountpoint -q $T/other; ls $M/dev/sd0");
+}
+
+fn at_once() {
+    let h = House::unmounted(&[]);
+    let said = h.try_sh(
+        "for i in 1 2 3 4; do
+             spindle mount $M --state $S/$i 2>>$T/e && echo $i >>$T/done & done; wait
+         cat $T/done; cat $T/e >&2",
+    );
+    h.sh("[ $(grep -c \" $M \" /proc/mounts) = 1 ]; spindle umount $M");
+    assert_eq!(said.out.lines().count(), 1, "{said:?}");
+    assert_eq!(said.err.lines().count(), 3, "{said:?}");
+    for line in said.err.lines() {
+        let is_ours = line.contains("another `spindle mount` is about to mount here")
+            || line.contains("a machine is mounted here already");
+        assert!(is_ours, "{line}");
+    }
 }
 
 fn pipes() {

@@ -47,11 +47,12 @@ pub struct Report {
 
 impl State {
     /// Makes the directory if need be, and takes it; a daemon that is just ending is waited for,
-    /// two seconds at most, unless `is_mounted` says that it is not ending at all.
+    /// two seconds at most, unless `mounted` tells where its machine is: then it is not ending at
+    /// all.
     ///
     /// # Errors
     /// In words: cannot be made or written; in use by a daemon; of another version.
-    pub(super) fn take(dir: &Path, is_mounted: impl Fn() -> bool) -> Result<State, Error> {
+    pub(super) fn take(dir: &Path, mounted: impl Fn() -> Option<PathBuf>) -> Result<State, Error> {
         let refuse = |errno, why: &dyn std::fmt::Display| {
             Error::new(errno, format!("state directory {}: {why}", dir.display()))
         };
@@ -74,8 +75,12 @@ impl State {
             };
             let holder = plain::read_text(&dir.join("pid"), 64).unwrap_or_default();
             let holder = holder.trim().parse().unwrap_or(0);
-            if has_waited || is_mounted() {
-                let why = format!("state in use by pid {holder}; --state names another");
+            let mounted = mounted();
+            if has_waited || mounted.is_some() {
+                let place = mounted.map_or_else(String::new, |at| {
+                    format!(", whose machine is mounted at {}", at.display())
+                });
+                let why = format!("state in use by pid {holder}{place}; --state names another");
                 return Err(refuse(Errno::EBUSY, &why));
             }
             wait_for_end(holder);
@@ -199,30 +204,33 @@ mod tests {
     fn a_state_directory_is_made_private_and_marked() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/state");
-        let state = State::take(&path, || false).unwrap();
+        let state = State::take(&path, || None).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(std::fs::read_to_string(path.join("version")).unwrap(), VERSION);
         let pid = std::fs::read_to_string(path.join("pid")).unwrap();
         assert_eq!(pid, format!("{}\n", std::process::id()));
         drop(state);
         assert!(!path.join("pid").exists());
-        State::take(&path, || false).unwrap();
+        State::take(&path, || None).unwrap();
     }
 
     #[test]
     fn two_daemons_cannot_share_it() {
         let dir = tempfile::tempdir().unwrap();
-        let _held = State::take(dir.path(), || false).unwrap();
-        let error = State::take(dir.path(), || true).unwrap_err();
+        let _held = State::take(dir.path(), || None).unwrap();
+        let error = State::take(dir.path(), || Some("/m".into())).unwrap_err();
         assert_eq!(error.errno, Errno::EBUSY);
-        let words = format!("state in use by pid {}; --state names another", std::process::id());
+        let pid = std::process::id();
+        let words = format!(
+            "state in use by pid {pid}, whose machine is mounted at /m; --state names another"
+        );
         assert!(error.what.ends_with(&words), "{error}");
     }
 
     #[test]
     fn a_dying_daemon_is_waited_for() {
         let dir = tempfile::tempdir().unwrap();
-        let held = RefCell::new(Some(State::take(dir.path(), || false).unwrap()));
+        let held = RefCell::new(Some(State::take(dir.path(), || None).unwrap()));
         let mut daemon = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         std::fs::write(dir.path().join("pid"), daemon.id().to_string()).unwrap();
         let stdin = RefCell::new(daemon.stdin.take());
@@ -230,7 +238,7 @@ mod tests {
             // Its last moments: it lets go of the lock and ends.
             drop(held.take());
             drop(stdin.take());
-            false
+            None
         });
         assert!(next.is_ok());
         daemon.wait().unwrap();
@@ -240,7 +248,7 @@ mod tests {
     fn another_version_is_refused_in_words() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("version"), "spindle state 9\n").unwrap();
-        let error = State::take(dir.path(), || false).unwrap_err();
+        let error = State::take(dir.path(), || None).unwrap_err();
         assert!(error.what.contains("it says \"spindle state 9\""), "{error}");
     }
 
@@ -248,17 +256,17 @@ mod tests {
     fn what_cannot_be_a_directory_is_refused_in_words() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), "").unwrap();
-        let error = State::take(&dir.path().join("file/state"), || false).unwrap_err();
+        let error = State::take(&dir.path().join("file/state"), || None).unwrap_err();
         assert!(error.what.contains("cannot be made"), "{error}");
         std::fs::create_dir(dir.path().join("lock")).unwrap();
-        let error = State::take(dir.path(), || false).unwrap_err();
-        assert!(error.what.contains("lock cannot be written: is a directory"), "{error}");
+        let error = State::take(dir.path(), || None).unwrap_err();
+        assert!(error.what.contains("lock cannot be written: Is a directory"), "{error}");
     }
 
     #[test]
     fn a_long_log_is_put_aside() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State::take(dir.path(), || false).unwrap();
+        let state = State::take(dir.path(), || None).unwrap();
         let log = state.log().unwrap();
         log.set_len(LOG_BYTES_MAX + 1).unwrap();
         assert_eq!(state.log().unwrap().metadata().unwrap().len(), 0);
@@ -268,7 +276,7 @@ mod tests {
     #[test]
     fn a_report_is_read_back_by_who_waited_for_that_life() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State::take(dir.path(), || false).unwrap();
+        let state = State::take(dir.path(), || None).unwrap();
         let report = Report {
             errors: vec!["sd0: medium error\nat 9".into()],
             still_open: vec!["pid 7 (cat) /dev/ttyS0".into()],
