@@ -44,6 +44,9 @@ pub struct Special {
 /// Opens a character device that no driver serves.
 pub type Opener = Arc<dyn Fn(&Caller, i32) -> Result<Arc<dyn FileOps>, Error> + Send + Sync>;
 
+/// Tells where a unit's key is described: `my.toml:7`.
+pub type PlaceOf<'a> = &'a dyn Fn(&str, &str) -> String;
+
 /// What a device inode leads to.
 enum Way {
     Block(Arc<Disk>, Window, u32),
@@ -52,7 +55,8 @@ enum Way {
 }
 
 impl Special {
-    /// Puts every block unit of the switch behind the cache; `units` is what is described of them.
+    /// Puts every block unit of the switch behind the cache; `units` is what is described of them,
+    /// and `place` where.
     ///
     /// # Errors
     /// `ENXIO` when a unit's geometry cannot be had, `EINVAL` where `passthrough` cannot be.
@@ -60,7 +64,7 @@ impl Special {
         switch: Arc<Switch>,
         cache: &Arc<BufferCache>,
         machine: &Machine,
-        (units, place): (&[UnitConfig], &dyn Fn(&str, &str) -> String),
+        (units, place): (&[UnitConfig], PlaceOf<'_>),
     ) -> Result<Special, Error> {
         let mut disks = BTreeMap::new();
         cache.trace_into(&machine.trace);

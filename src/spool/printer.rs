@@ -42,7 +42,7 @@ pub(super) struct Printer {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Why the last try failed.
     failed: Mutex<Failed>,
-    /// It has been told to print: what its output is like is seen by that.
+    /// Something was tried with it: what is wrong is seen by that, not by a look at its output.
     is_tried: AtomicBool,
     /// It would print what it is given: its hardware says so, and the last try did not just fail.
     is_well: AtomicBool,
@@ -229,6 +229,7 @@ impl Printer {
                     spool.ring();
                 } else if let Err(error) = self.unit.open() {
                     // Somebody prints past us; he will be through some time.
+                    self.is_tried.store(true, Ordering::Release);
                     self.note_failure(spool, None, error.to_string());
                     if !self.pause(spool, &mut pause, None) {
                         return;
