@@ -91,6 +91,8 @@ fn held_until() {
           spindle lpc start lp0; [ ! -s $S/lp0.out ]",
     );
     wait_for("its time", || out(&h, "lp0.out") == "a\n");
+    // On paper, and over: one that is called away before its end begins anew.
+    wait_for("its end", || sh(&h, "ls $M/spool/lp0") == "2-b");
     // The time outlives the daemon.
     sh(
         &h,
