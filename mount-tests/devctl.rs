@@ -13,6 +13,7 @@ pub const CHECKS: &[Check] = &[
     check("a_protected_disk_is_told_of_and_got_back", &["python3"], protected),
     check("rs_03_waits_in_order_and_is_called_away", &["setsid", "timeout"], waiting),
     check("rs_03_a_wait_ends_with_the_machine", &["setsid"], unmounted),
+    check("rs_03_a_wait_by_the_node_does_too", &["root", "runuser", "setsid"], unmounted_user),
     check("rs_04_held_open_under_a_share_mode", &["timeout"], held),
     check("if_11_select_and_multiread_over_several", &["stty", "timeout"], several),
     check("if_19_pieces_go_in_one_call", &["cmp"], pieces),
@@ -146,6 +147,22 @@ fn unmounted() {
           not 'no such command' spindle ctl frobnicate
           spindle umount $M; s=0; wait $waiter || s=$?; touch $T/go; wait
           [ $s = 1 ]; grep -q "^spindle: ctl: $M: the machine was unmounted before" $T/e ||
+              { cat $T/e; exit 9; }"#,
+    );
+}
+
+/// Who may not write to `ctl` waits by a command to the node.
+fn unmounted_user() {
+    short(
+        r#"export M T SPINDLE_AT=$M; chmod 755 $T; cp $(command -v spindle) $T/spindle
+          chmod 755 $T/spindle; chmod 666 $M/dev/sd0
+          setsid -w bash -c 'exec 3<>$M/dev/sd0; touch $T/held
+              until [ -e $T/go ] || [ ! -d $T ]; do sleep 0.01; done' &
+          until [ -e $T/held ]; do sleep 0.01; done
+          setsid -w runuser -u nobody -- $T/spindle devctl sd0 wait 2>$T/e >&2 & waiter=$!
+          until grep -q '^sd0 .*waiting=1 ' $M/proc/status; do sleep 0.01; done
+          spindle umount $M 2>/dev/null; s=0; wait $waiter || s=$?; touch $T/go; wait
+          [ $s = 1 ]; grep -q "^spindle: devctl: sd0: $M: the machine was unmounted before" $T/e ||
               { cat $T/e; exit 9; }"#,
     );
 }
