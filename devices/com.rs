@@ -13,7 +13,7 @@ use crate::bus::PortIo;
 use crate::bus::irq::Sharing;
 use crate::contract::{
     AttachError, Attached, CharDevice, Driver, IoError, Key, Kind, PropertyError, SerialPort,
-    UnitConfig,
+    UnitConfig, Value,
 };
 use crate::machine::Machine;
 use crate::serial_manual::{FCR, FCR_ON, IIR, IIR_FIFO, PORTS, SCR};
@@ -83,6 +83,18 @@ impl Driver for Com {
         KEYS
     }
 
+    fn check(&self, unit: &UnitConfig) -> Result<(), (&'static str, String)> {
+        if let Some(nanos) = unit.number("poll_interval").filter(|nanos| *nanos < POLL_MIN) {
+            let (given, least) = (format_time(nanos), format_time(POLL_MIN));
+            return Err(("poll_interval", format!("{given} is too short: at least {least}")));
+        }
+        if unit.flag("half_duplex") && unit.values.get("pacing") == Some(&Value::Flag(false)) {
+            let why = "without pacing a line sends in no time, and so is never deaf";
+            return Err(("half_duplex", format!("{why}: pacing = true goes with it")));
+        }
+        Ok(())
+    }
+
     /// Minors as in Linux: the first 63 of this major are consoles.
     fn attach(&self, unit: &UnitConfig, machine: &Machine) -> Result<Attached, AttachError> {
         let name = &unit.name;
@@ -97,10 +109,7 @@ impl Driver for Com {
         probe(&io, first)?;
         let line = machine.irqs.claim(name, number, Sharing::Shared)?;
         let poll_nanos = unit.number("poll_interval").unwrap_or(POLL);
-        if poll_nanos < POLL_MIN {
-            let least = format_time(POLL_MIN);
-            return Err(AttachError::Conflict(format!("{name}: poll_interval: at least {least}")));
-        }
+        self.check(unit).map_err(|(key, why)| AttachError::value(unit, key, why))?;
         let port = ComPort::new(&machine.engine, io, Arc::clone(&line));
         port.begin();
         port.set_half_duplex(unit.flag("half_duplex"));

@@ -117,7 +117,7 @@ impl ProbeReport {
     pub fn refusals(&self) -> impl Iterator<Item = String> + '_ {
         let at_fault = |probe: &&Probe| {
             let Outcome::Left(why) = &probe.outcome else { return false };
-            matches!(why, AttachError::Conflict(_) | AttachError::Host(_))
+            why.is_fault()
         };
         self.probes.iter().filter(at_fault).map(|probe| match &probe.outcome {
             Outcome::Left(why) => why.to_string(),

@@ -163,7 +163,7 @@ fn conflicts_are_refused_in_words_and_leave_nothing_claimed() {
         "sd2: dma channel 32 is taken by sd0",
         "sd3: no irq 230: the last is 223",
         "sd4: sector = 1000: must be 512 or 4096",
-        "sd5: size = 1000: no multiple of 512",
+        "\"size\" of sd5: 1000 is no multiple of 512",
         "sd6: no port 65536: the last is 65535",
         "sd7: spares = 513: must be from 0 to 512",
         "sd0: there is a unit 0 of driver sd already",
@@ -195,7 +195,7 @@ fn a_refused_image_is_free_for_others_and_a_dropped_machine_leaves_none_locked()
     drop((machine, switch));
     assert!(boot(&[unit("sd", 0, &[])]).2.is_empty());
     let wrong = boot(&[unit("sd", 0, &[("size", 4096)])]).2;
-    assert!(wrong[0].starts_with("sd0: image "), "{wrong:?}");
+    assert!(wrong[0].starts_with("\"size\" of sd0: image "), "{wrong:?}");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! fd: diskettes, by programmed I/O: every byte goes through the data register, and every sector
 //! has an interrupt of its own.
 
+use crate::contract::host_file::DISK_IMAGE;
 use crate::contract::{
-    AttachError, Attached, Driver, Failure, Geometry, IoError, Key, Op, PropertyError, Sector,
-    UnitCommand, UnitConfig,
+    AttachError, Attached, Driver, Failure, Geometry, HostFile, IoError, Key, Op, PropertyError,
+    Sector, UnitCommand, UnitConfig,
 };
 use crate::controller::{self, Console, opcode};
 use crate::machine::Machine;
@@ -36,6 +37,10 @@ impl Driver for Fd {
 
     fn keys(&self) -> &'static [Key] {
         &KEYS
+    }
+
+    fn image(&self) -> Option<HostFile> {
+        Some(DISK_IMAGE)
     }
 
     fn attach(&self, unit: &UnitConfig, machine: &Machine) -> Result<Attached, AttachError> {

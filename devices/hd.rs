@@ -1,6 +1,7 @@
 //! hd: a disk with a moving arm, behind the same controller as sd's; it takes its drive's time.
 
-use crate::contract::{AttachError, Attached, Driver, Key, UnitConfig};
+use crate::contract::host_file::DISK_IMAGE;
+use crate::contract::{AttachError, Attached, Driver, HostFile, Key, UnitConfig};
 use crate::controller;
 use crate::machine::Machine;
 
@@ -33,6 +34,10 @@ impl Driver for Hd {
 
     fn keys(&self) -> &'static [Key] {
         &KEYS
+    }
+
+    fn image(&self) -> Option<HostFile> {
+        Some(DISK_IMAGE)
     }
 
     fn attach(&self, unit: &UnitConfig, machine: &Machine) -> Result<Attached, AttachError> {

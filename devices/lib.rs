@@ -39,6 +39,7 @@ pub mod machine;
 pub mod manual;
 pub mod medium;
 pub mod mem;
+pub mod plain;
 pub mod queue;
 pub mod ram;
 pub mod reserve;

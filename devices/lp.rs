@@ -4,6 +4,7 @@
 
 use crate::bus::irq::Sharing;
 use crate::bus::{BusAddress, DmaChannel, PortIo};
+use crate::contract::host_file::PRINTER_SINK;
 use crate::contract::{
     AttachError, Attached, CharDevice, Driver, IoError, Ioctl, Key, Kind, PropertyError,
     State as UnitState, Status, UnitConfig, WaitQueue,
@@ -115,8 +116,8 @@ impl Driver for Lp {
     }
 
     fn check(&self, unit: &UnitConfig) -> Result<(), (&'static str, String)> {
-        let sink = unit.text("sink").map_or(Ok(()), |text| Sink::parse(text, None)?.check(None));
-        sink.map_err(|words| ("sink", words))
+        let sink = Sink::parse(&PRINTER_SINK.name(unit), None).and_then(|sink| sink.check(None));
+        sink.map_err(|words| (PRINTER_SINK.key, words))
     }
 
     fn attach(&self, unit: &UnitConfig, machine: &Machine) -> Result<Attached, AttachError> {

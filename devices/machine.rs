@@ -2,6 +2,7 @@
 
 use crate::bus::{Cables, DmaBus, IrqBus, PortBus};
 use crate::contract::UnitConfig;
+use crate::contract::host_file::DISK_IMAGE;
 use crate::engine::Engine;
 use crate::fault::Faults;
 use crate::sync::Arc;
@@ -44,11 +45,6 @@ impl Machine {
     /// Where the image of a disk is; `None`: its medium is memory.
     #[must_use]
     pub fn image(&self, unit: &UnitConfig) -> Option<PathBuf> {
-        let image = unit.text("image").filter(|text| !text.is_empty());
-        match (&self.state_dir, image) {
-            (Some(dir), Some(image)) => Some(dir.join(image)),
-            (Some(dir), None) => Some(dir.join(format!("{}.img", unit.name))),
-            (None, image) => image.map(PathBuf::from),
-        }
+        DISK_IMAGE.path(unit, self.state_dir.as_deref())
     }
 }

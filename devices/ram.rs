@@ -44,8 +44,8 @@ impl Driver for Ram {
     fn attach(&self, unit: &UnitConfig, machine: &Machine) -> Result<Attached, AttachError> {
         let bytes = unit.number("size").unwrap_or(16 << 20);
         if bytes == 0 || !bytes.is_multiple_of(SECTOR_SIZE as u64) {
-            let words = format!("{}: size = {bytes}: no multiple of {SECTOR_SIZE}", unit.name);
-            return Err(AttachError::Conflict(words));
+            let words = format!("{bytes} is no multiple of {SECTOR_SIZE}");
+            return Err(AttachError::value(unit, "size", words));
         }
         let medium = RamMedium::new(bytes);
         let engine = Arc::clone(&machine.engine);

@@ -1,6 +1,7 @@
 //! sd: fast disks, each behind a controller that fetches its commands and data from memory.
 
-use crate::contract::{AttachError, Attached, Driver, Key, UnitConfig};
+use crate::contract::host_file::DISK_IMAGE;
+use crate::contract::{AttachError, Attached, Driver, HostFile, Key, UnitConfig};
 use crate::controller;
 use crate::machine::Machine;
 
@@ -32,6 +33,10 @@ impl Driver for Sd {
 
     fn keys(&self) -> &'static [Key] {
         &KEYS
+    }
+
+    fn image(&self) -> Option<HostFile> {
+        Some(DISK_IMAGE)
     }
 
     fn attach(&self, unit: &UnitConfig, machine: &Machine) -> Result<Attached, AttachError> {

@@ -3,7 +3,9 @@
 //! A description that could only fail later is refused before anything is mounted.
 
 use nix::unistd::{AccessFlags, access};
+use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// What a printer prints on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +103,41 @@ impl Sink {
     }
 }
 
+impl Sink {
+    /// What of it is not there now but may come, in words: a command, another printer's host. May
+    /// wait for the host's names.
+    #[must_use]
+    pub fn absence(&self) -> Option<String> {
+        match self {
+            Sink::File(_) | Sink::Files(..) => None,
+            Sink::Command(command) => {
+                let word = command.split_whitespace().next()?;
+                // What the shell takes apart is not looked at.
+                let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+                if !word.chars().all(is_plain) {
+                    return None;
+                }
+                let shell = Command::new("/bin/sh")
+                    .args(["-c", "command -v -- \"$0\"", word])
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .status();
+                match shell {
+                    Ok(status) if status.success() => None,
+                    Ok(_) => Some(format!("its command {word} is not to be found")),
+                    Err(why) => Some(format!("its command {word} cannot be run: {why}")),
+                }
+            }
+            Sink::Tcp(address) => {
+                let (host, _) = address.rsplit_once(':')?;
+                let why = address.to_socket_addrs().err()?;
+                Some(format!("its host {host} is not known: {why}"))
+            }
+        }
+    }
+}
+
 const LETTERS: &str = "%j is the job's number, %n its name";
 
 fn is_port(text: &str) -> bool {
@@ -171,6 +208,21 @@ mod tests {
         for (text, words) in table {
             assert_eq!(parsed(text), Err(words.into()), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_told() {
+        let told = |text: &str| Sink::parse(text, None).unwrap().absence();
+        for good in ["|cat >/dev/null", "|/bin/sh -c x", "|exec cat", "|$X cat", "|a=b cat", "out"]
+        {
+            assert_eq!(told(good), None, "{good}");
+        }
+        assert_eq!(told("tcp://127.0.0.1:9"), None);
+        let words = "its command no-such-command is not to be found";
+        assert_eq!(told("|no-such-command -x").unwrap(), words);
+        assert!(told("|/nowhere/x").unwrap().contains("/nowhere/x is not to be found"));
+        let words = told("tcp://no host.invalid:9100").unwrap();
+        assert!(words.starts_with("its host no host.invalid is not known: "), "{words}");
     }
 
     #[test]

@@ -19,9 +19,11 @@ mod ops;
 mod tape;
 
 use crate::bus::irq::Sharing;
+use crate::contract::host_file::TAPE_IMAGE;
 use crate::contract::{
-    AttachError, Attached, CharDevice, Driver, Failure, IoError, Ioctl, Key, Kind, Opening, Origin,
-    PropertyError, Protect, Ready, State, Status, UnitCommand, UnitConfig, WaitQueue,
+    AttachError, Attached, CharDevice, Driver, Failure, HostFile, IoError, Ioctl, Key, Kind,
+    Opening, Origin, PropertyError, Protect, Ready, State, Status, UnitCommand, UnitConfig,
+    WaitQueue,
 };
 use crate::machine::Machine;
 use crate::sync::Arc;
@@ -80,6 +82,10 @@ impl Driver for St {
         KEYS
     }
 
+    fn image(&self) -> Option<HostFile> {
+        Some(TAPE_IMAGE)
+    }
+
     fn attach(&self, unit: &UnitConfig, machine: &Machine) -> Result<Attached, AttachError> {
         let name = &unit.name;
         let wrong = |key: &str| AttachError::Conflict(format!("{name}: {key}: there is none"));
@@ -92,9 +98,8 @@ impl Driver for St {
         let channel = u8::try_from(place("dma")?).map_err(|_| wrong("dma"))?;
         let fixed = unit.number("block").unwrap_or(0);
         let fixed = u32::try_from(fixed).ok().filter(|bytes| *bytes <= 0xff_ffff);
-        let fixed = fixed.ok_or_else(|| {
-            AttachError::Conflict(format!("{name}: block: must be less than 16M"))
-        })?;
+        let too_long = || AttachError::value(unit, "block", "must be less than 16M");
+        let fixed = fixed.ok_or_else(too_long)?;
         let io = machine.ports.claim(name, port, manual::PORTS)?;
         match io.inl(manual::ID) {
             u32::MAX => return Err(AttachError::Absent),

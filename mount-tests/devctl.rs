@@ -13,6 +13,7 @@ pub const CHECKS: &[Check] = &[
     check("a_protected_disk_is_told_of_and_got_back", &["python3"], protected),
     check("rs_03_waits_in_order_and_is_called_away", &["setsid", "timeout"], waiting),
     check("rs_03_a_wait_ends_with_the_machine", &["setsid"], unmounted),
+    check("rs_03_a_wait_by_the_node_does_too", &["root", "runuser", "setsid"], unmounted_user),
     check("rs_04_held_open_under_a_share_mode", &["timeout"], held),
     check("if_11_select_and_multiread_over_several", &["stty", "timeout"], several),
     check("if_19_pieces_go_in_one_call", &["cmp"], pieces),
@@ -58,6 +59,7 @@ fn every_command() {
     for line in listed.lines() {
         let (_, command) = line.split_once(' ').unwrap();
         let (number, name) = command.split_once(' ').unwrap();
+        let name = name.split(' ').next().unwrap(); // the nodes that take it may follow
         let number = u32::from_str_radix(number.trim_start_matches("0x"), 16).unwrap();
         assert!(tried.contains(&(number, name.to_owned())), "{line} was tried on no node");
     }
@@ -73,7 +75,13 @@ fn as_json() {
           j sd0 log-page 3; j sd0 cdb 12 0 0 0 24 0; j sd0 poll; j sd0 ttyS0 select 0
           j sd0 readv 1 2; j nst0 writev a b; j ttyS0 serial; j sd1 open </dev/null
           exec 3<>$M/dev/ttyS1; printf 'ab\n' >$M/dev/ttyS0; j ttyS0 ttyS1 multiread 5
-          j ttyS0 list; j null poll; j st0 sense
+          j ttyS0 list; j null poll; j st0 sense; j ttyS0 ioctl TIOCMGET
+          grep -q '"lines": 358' $T/j; tr -d ' \n' <$T/j | grep -qF '"names":["DTR","RTS","CTS",'
+          j st0 status; grep -q '"file": 0' $T/j; grep -q '"medium": "' $T/j
+          s=0; spindle devctl sd0 cdb ff 0 0 0 0 0 --json >$T/j 2>$T/e || s=$?; [ $s = 1 ]
+          python3 -c 'import json; j = json.load(open("'$T/j'"));
+assert (j["status"], j["sense"]["key"], j["sense"]["byte"], j["data"]) == (2, 5, 0, ""), j'
+          grep -q 'sd0: cdb ff: illegal request' $T/e
           setsid -w bash -c 'spindle devctl st0 allocate --json | grep -q "reserved.*true" &&
               spindle devctl st0 wait 1 --json | grep -q "reserved.*true" &&
               spindle devctl st0 deallocate --json | grep -q "reserved.*false"'"#,
@@ -139,6 +147,22 @@ fn unmounted() {
           not 'no such command' spindle ctl frobnicate
           spindle umount $M; s=0; wait $waiter || s=$?; touch $T/go; wait
           [ $s = 1 ]; grep -q "^spindle: ctl: $M: the machine was unmounted before" $T/e ||
+              { cat $T/e; exit 9; }"#,
+    );
+}
+
+/// Who may not write to `ctl` waits by a command to the node.
+fn unmounted_user() {
+    short(
+        r#"export M T SPINDLE_AT=$M; chmod 755 $T; cp $(command -v spindle) $T/spindle
+          chmod 755 $T/spindle; chmod 666 $M/dev/sd0
+          setsid -w bash -c 'exec 3<>$M/dev/sd0; touch $T/held
+              until [ -e $T/go ] || [ ! -d $T ]; do sleep 0.01; done' &
+          until [ -e $T/held ]; do sleep 0.01; done
+          setsid -w runuser -u nobody -- $T/spindle devctl sd0 wait 2>$T/e >&2 & waiter=$!
+          until grep -q '^sd0 .*waiting=1 ' $M/proc/status; do sleep 0.01; done
+          spindle umount $M 2>/dev/null; s=0; wait $waiter || s=$?; touch $T/go; wait
+          [ $s = 1 ]; grep -q "^spindle: devctl: sd0: $M: the machine was unmounted before" $T/e ||
               { cat $T/e; exit 9; }"#,
     );
 }
@@ -280,7 +304,11 @@ fn refused() {
         ("sd0 serial", "serial: Inappropriate ioctl for device"),
         ("sd9 status", "no node of a device"),
         ("lp0", "takes no commands"),
-        ("zero ioctl NULL_REVERSE --in 00", "NULL_REVERSE: Inappropriate ioctl for device"),
+        ("zero ioctl NULL_REVERSE --in 00", "NULL_REVERSE: of driver mem only null takes it"),
+        ("zero", "devctl: zero: it takes no commands"),
+        ("ctl", "devctl: ctl: no device, but what commands to the machine go to: spindle ctl help"),
+        ("proc/status", "devctl: proc/status: no device, but a report: cat "),
+        ("proc", "devctl: proc: no device, but a directory: ls "),
         ("lp0 ioctl 0x5401", "0x5401: Inappropriate ioctl for device"),
     ];
     for (words, told) in table {
@@ -320,6 +348,7 @@ fn serial() {
           [ $(d ttyS0 serial 1200,7,even) = 1200,7,even,1 ]; d ttyS1 serial 1200,7,even
           grep -q 'ttyS0 registers divisor=768 .*lcr=0x1a' $M/proc/serial
           d ttyS0 ioctl TIOCSWINSZ 24 80; [ \"$(d ttyS0 ioctl TIOCGWINSZ)\" = 'rows=24 columns=80' ]
+          d ttyS0 ioctl TIOCMGET | grep -Eqx '[0-9]+ DTR RTS( [A-Z ]*)?'
           [ \"$(d ttyS0 poll)\" = 'read=0 write=1 hangup=0 error=0' ]
           exec 3<>$M/dev/ttyS1; printf 'x\\r' > $M/dev/ttyS0
           [ \"$(d ttyS1 poll 10)\" = 'read=1 write=1 hangup=0 error=0' ]; read x <&3; [ $x = x ]

@@ -8,6 +8,7 @@ pub const CHECKS: &[Check] = &[
     check("a_refused_machine_leaves_no_images", &[], no_images),
     check("a_door_that_cannot_open_refuses_the_machine", &[], doors),
     check("settings_with_a_wrong_word", &[], settings),
+    check("what_the_start_finds_out_is_told_at_its_line", &[], keys_at_start),
     check("state_directories_that_cannot_be", &[], state_directories),
     check("mount_points_that_cannot_be", &[], mount_points),
     check("garbage_to_ctl", &[], garbage_to_ctl),
@@ -117,6 +118,31 @@ fn settings() {
         let said = h.try_sh(&format!("spindle mount $M --state $S --disk {disk}"));
         assert!(said.status == 1 && said.err.starts_with("spindle: "), "{disk}: {said:?}");
     }
+}
+
+/// What only the start finds out is told with the line of the key that says it.
+fn keys_at_start() {
+    let h = House::unmounted(&[]);
+    h.sh("mkdir -p $S/dir; truncate -s 1M $S/small; echo thesis >$S/taken");
+    let machine = h.scratch().join("machine.toml");
+    let table = [
+        ("[[disk]]; name = 'sd0'; size = '2M'; image = 'small'", "3: \"size\" of sd0: image "),
+        ("[[disk]]; name = 'sd0'; size = '2M'; image = 'dir'", "4: \"image\" of sd0: image "),
+        ("[[disk]]; name = 'sd0'; image = 'none'", "3: \"image\" of sd0: image "),
+        ("[[tape]]; name = 'st0'; image = 'dir'", "3: \"image\" of st0: tape "),
+        ("[[tape]]; name = 'st0'; block = '16M'", "3: \"block\" of st0: must be less than 16M"),
+        ("[[serial]]; name = 'ttyS0'; peer = 'unix:taken'", "3: \"peer\" of ttyS0: "),
+        ("[[serial]]; name = 'ttyS0'; peer = 'unix:no/s'", "3: \"peer\" of ttyS0: "),
+        ("[[serial]]; name = 'ttyS0'; peer = 'file:dir'", "3: \"peer\" of ttyS0: "),
+        ("[[printer]]; name = 'lp0'; sink = 'dir'", "3: \"sink\" of lp0: "),
+    ];
+    for (text, words) in table {
+        std::fs::write(&machine, text.replace("; ", "\n")).expect("a description");
+        let said = h.try_sh("spindle mount $M --state $S --machine $T/machine.toml");
+        let place = format!("{}:{words}", machine.display());
+        assert!(said.status == 1 && said.err.contains(&place), "{text}: {said:?}");
+    }
+    h.sh("[ $(cat $S/taken) = thesis ]; ! mountpoint -q $M");
 }
 
 fn state_directories() {

@@ -30,7 +30,7 @@ fn all_of_blockdev() {
           grep -qx 'sd 0x1260 BLKGETSIZE' $M/proc/ioctls
           grep -qx 'st 0x40086d01 MTIOCTOP' $M/proc/ioctls
           grep -qx 'ttyS 0x5401 TCGETS' $M/proc/ioctls
-          [ \"$(grep '^mem ' $M/proc/ioctls)\" = 'mem 0xc3e8b510 NULL_REVERSE' ]
+          [ \"$(grep '^mem ' $M/proc/ioctls)\" = 'mem 0xc3e8b510 NULL_REVERSE null' ]
           blockdev --report $M/dev/sd0 | grep -q '^rw .*67108864'
           ! blockdev --getsz $M/dev/null 2>$T/e; ! blockdev --getra $M/dev/st0 2>$T/e");
 }

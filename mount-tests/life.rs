@@ -11,6 +11,8 @@ pub const CHECKS: &[Check] = &[
     check("umount_all_and_list", &[], umount_all),
     check("a_killed_daemon_is_followed_by_a_new_one", &[], killed),
     check("two_daemons_cannot_share_a_state_directory", &[], shared_state),
+    check("several_mounts_at_once_in_one_place_make_one", &[], at_once),
+    check("a_pipe_in_the_state_directory_makes_no_start_wait", &["mkfifo"], pipes),
     check("the_daemon_keeps_nothing_of_its_caller", &[], descriptors),
     check("a_disk_on_an_existing_image", &[], existing_image),
     check("in_a_user_name_space_without_fusermount", &["unshare"], user_name_space),
@@ -101,7 +103,53 @@ fn shared_state() {
     let said = h.try_sh("spindle mount $T/other --state $S");
     assert!(said.status == 1, "{said:?}");
     assert!(said.err.contains(&format!("state in use by pid {}", h.pid())), "{said:?}");
+    let place = format!("whose machine is mounted at {};", h.tree().display());
+    assert!(said.err.contains(&place), "{said:?}");
     h.sh("! mountpoint -q $T/other; ls $M/dev/sd0");
+}
+
+fn at_once() {
+    let h = House::unmounted(&[]);
+    let said = h.try_sh(
+        "for i in 1 2 3 4; do
+             spindle mount $M --state $S/$i 2>>$T/e && echo $i >>$T/done & done; wait
+         cat $T/done; cat $T/e >&2",
+    );
+    h.sh("[ $(grep -c \" $M \" /proc/mounts) = 1 ]; spindle umount $M");
+    assert_eq!(said.out.lines().count(), 1, "{said:?}");
+    assert_eq!(said.err.lines().count(), 3, "{said:?}");
+    for line in said.err.lines() {
+        let is_ours = line.contains("another `spindle mount` is about to mount here")
+            || line.contains("a machine is mounted here already");
+        assert!(is_ours, "{line}");
+    }
+}
+
+fn pipes() {
+    let h = House::unmounted(&["--set", "ttyS0.peer=file:line", "--set", "ttyS1.peer=pty"]);
+    h.sh("mkdir -p $S/spool; mkfifo $S/sd0.img.counters");
+    let mount = "timeout 60 spindle mount $M --state $S --set ttyS0.peer=file:line \
+                 --set ttyS1.peer=pty";
+    for name in [
+        "version",
+        "lock",
+        "pid",
+        "log",
+        "last-unmount.new",
+        "nodes",
+        "spool/journal",
+        "sd0.img",
+        "sd0.img.spares",
+        "st0.tap",
+        "line",
+    ] {
+        let said = h.try_sh(&format!("rm -f $S/{name}; mkfifo $S/{name}; {mount}"));
+        let is_told = said.err.starts_with("spindle: ") && said.err.contains(name);
+        assert!(said.status == 1 && is_told, "{name}: {said:?}");
+        h.sh(&format!("! mountpoint -q $M; [ -p $S/{name} ]; rm $S/{name}"));
+    }
+    h.mount();
+    h.sh("[ -p $S/sd0.img.counters ]; grep -q 'sd0.img.counters: is a pipe' $S/log");
 }
 
 fn descriptors() {

@@ -22,6 +22,7 @@ pub const CHECKS: &[Check] = &[
     check("sp_a_full_journal_refuses_and_keeps", &["root"], full_journal),
     check("sp_lpstat_and_lpc_say_it_in_their_words", &[], words),
     check("sp_nothing_to_do_is_said", &[], nothing_to_do),
+    check("sp_what_is_refused_leaves_nothing_behind", &[], refusals),
     check("sp_lpr_obeys_the_flags_of_its_manual", &["pr"], flags),
     check("sp_lprs_user_is_roots_to_name", &["root", "setpriv"], other_owner),
 ];
@@ -33,6 +34,29 @@ fn described(more: &str, args: &[&str]) -> House {
     let rest = args.join(" ");
     sh(&h, &format!("spindle mount $M --state $S --machine $T/my.toml {rest}"));
     h
+}
+
+/// No number, no line of the log, no trouble of a job that is gone.
+fn refusals() {
+    let h = House::with(&["--set", "lp1.sink=|no-such-thing --x"]);
+    let absent = "lp1: its command no-such-thing is not to be found";
+    wait_for("a warning", || {
+        try_sh(&h, "spindle lpq -P lp1").out == format!("{absent}\nno entries")
+    });
+    sh(&h, &format!("grep -q 'WARN.*{absent}' $S/log"));
+    sh(
+        &h,
+        "spindle lpc stop lp0; : >$T/empty
+          for file in /nonexistent $T/empty $T; do ! spindle lpr $file 2>/dev/null; done
+          ! spindle lpr </dev/null 2>/dev/null; ! spindle lpr -p </dev/null 2>/dev/null
+          echo x | spindle lp | grep -q '^request id is lp0-1 '; [ ! -s $M/spool/lp0/.log ]
+          spindle lpq | grep -q ' 1 *(standard input)'
+          spindle lpc disable lp0; echo x >$T/full; spindle lpr $T/full 2>$T/e && exit 1
+          grep -qx 'spindle: lpr: Printer queue is disabled' $T/e; [ ! -s $M/spool/lp0/.log ]",
+    );
+    sh(&h, "echo x | spindle lpr -P lp1");
+    wait_for("its failure", || try_sh(&h, "spindle lpq -P lp1").out.contains("tried again"));
+    sh(&h, "spindle lprm -P lp1 -; [ \"$(spindle lpq -P lp1)\" = 'no entries' ]");
 }
 
 fn banners() {
@@ -67,6 +91,8 @@ fn held_until() {
           spindle lpc start lp0; [ ! -s $S/lp0.out ]",
     );
     wait_for("its time", || out(&h, "lp0.out") == "a\n");
+    // On paper, and over: one that is called away before its end begins anew.
+    wait_for("its end", || sh(&h, "ls $M/spool/lp0") == "2-b");
     // The time outlives the daemon.
     sh(
         &h,

@@ -232,11 +232,9 @@ fn stop_hold_disable() {
     sh(&h, "cp $T/long $M/spool/lp0/; echo late >$M/spool/lp0/late");
     wait_for("the job to be active", || sh(&h, "spindle lpq").contains("active"));
     sh(&h, "spindle lpc abort lp0");
-    wait_for("the job to be back", || sh(&h, "spindle lpq").contains("1st"));
-    sh(
-        &h,
-        "spindle lpq | grep -q '^1st .*long'; ctl set 2>/dev/null || true; spindle lpc start lp0",
-    );
+    let is_first = |line: &str| line.starts_with("1st ") && line.contains("long");
+    wait_for("the job to be back", || sh(&h, "spindle lpq").lines().any(is_first));
+    sh(&h, "spindle lpc start lp0");
     drained(&h, "lp0");
     sh(&h, "(cat $T/long; echo late) | cmp - <(tail -c $(($(stat -c %s $T/long) + 5)) $S/lp0.out)");
 }

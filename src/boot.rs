@@ -13,6 +13,7 @@ use crate::sync::{Arc, Mutex};
 use crate::vfs::Vfs;
 use crate::{reports, sinks, verbs};
 use devices::conf::{self, Outcome, ProbeReport};
+use devices::contract::host_file::PRINTER_SINK;
 use devices::engine::{Engine, Time};
 use devices::machine::Machine;
 use devices::switch::{CharUnit, Table};
@@ -71,8 +72,7 @@ fn start_spool(kernel: &Arc<Kernel>, config: &Config, state: &Path) -> Result<Ar
         };
         let name = name.strip_prefix('r').unwrap_or(&name).to_owned();
         let described = config.units.iter().find(|unit| unit.name == name);
-        let sink = described.and_then(|unit| unit.text("sink"));
-        let sink = sink.map_or_else(|| format!("{name}.out"), str::to_owned);
+        let sink = described.map_or_else(String::new, |unit| PRINTER_SINK.name(unit));
         nodes.push((name.clone(), DevId { major: LP_MAJOR, minor: row.dev.minor }));
         printers.push(PrinterUnit { name, unit, sink });
     }
@@ -133,12 +133,9 @@ pub fn boot(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Kern
 
 /// The images of the described units that are not there yet.
 fn missing_images(config: &Config, state: &Path) -> Vec<PathBuf> {
-    let image = |unit: &UnitConfig| match unit.text("image").filter(|text| !text.is_empty()) {
-        Some(image) => state.join(image),
-        None => state.join(format!("{}.img", unit.name)),
-    };
+    let image = |unit: &UnitConfig| conf::driver(&unit.driver)?.image()?.path(unit, Some(state));
     let is_missing = |path: &PathBuf| path.symlink_metadata().is_err();
-    config.units.iter().map(image).filter(is_missing).collect()
+    config.units.iter().filter_map(image).filter(is_missing).collect()
 }
 
 /// Takes away images in which nothing was ever written: of a machine that is refused they would be
@@ -173,7 +170,9 @@ fn switch_on(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Ker
             high_percent: config.cache.high_percent,
         },
     );
-    let special = Arc::new(Special::new(Arc::clone(&switch), &cache, &machine, &config.units)?);
+    let place = |unit: &str, key: &str| config.place_of(unit, key);
+    let special = Special::new(Arc::clone(&switch), &cache, &machine, (&config.units, &place))?;
+    let special = Arc::new(special);
     let files = Arc::new(OpenFiles::default());
     let doors: Arc<dyn SpecialFiles> = Arc::clone(&special) as _;
     let vfs = Vfs::new(doors, Arc::clone(&files), owner);
@@ -200,7 +199,10 @@ fn refuse_what_is_at_fault(config: &Config, probe: &ProbeReport) -> Result<(), E
         .probes
         .iter()
         .filter_map(|probe| match &probe.outcome {
-            Outcome::Left(why @ (AttachError::Conflict(_) | AttachError::Host(_))) => {
+            Outcome::Left(why @ AttachError::Value(key, _)) => {
+                Some(format!("{}: {why}", config.place_of(&probe.unit, key)))
+            }
+            Outcome::Left(why) if why.is_fault() => {
                 Some(format!("{}: {why}", config.place(&probe.unit)))
             }
             _ => None,

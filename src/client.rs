@@ -54,16 +54,20 @@ pub fn ctl(point: &Path, command: &str) -> Result<String, String> {
         (Ok(_), Ok(_)) => Ok(answer),
         (Ok(_), Err(error)) => Err(told(&error)),
         (Err(_), _) if !answer.trim().is_empty() => Err(format!("ctl: {}", answer.trim_end())),
-        (Err(error), _) if is_gone(&error) => {
-            let point = point.display();
-            Err(format!("ctl: {point}: the machine was unmounted before it answered"))
-        }
+        (Err(error), _) if is_gone(&error) => Err(format!("ctl: {}", gone(point))),
         (Err(error), _) => Err(told(&error)),
     }
 }
 
+/// That nobody is there any more who could answer, in words.
+#[must_use]
+pub fn gone(point: &Path) -> String {
+    format!("{}: the machine was unmounted before it answered", point.display())
+}
+
 /// Whether nobody is there who could answer: what the machine refuses, it refuses in words.
-fn is_gone(error: &std::io::Error) -> bool {
+#[must_use]
+pub fn is_gone(error: &std::io::Error) -> bool {
     use nix::errno::Errno;
     let gone = [Errno::EIO, Errno::ENODEV, Errno::ENOTCONN, Errno::ECONNABORTED];
     error.raw_os_error().is_some_and(|number| gone.contains(&Errno::from_raw(number)))

@@ -8,6 +8,7 @@ use crate::own::{COMMANDS as OWN, HOLDING};
 use crate::sync::Arc;
 use devices::switch::Table;
 use devices::{DevId, Direction, Status, Waiting};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
@@ -118,8 +119,9 @@ fn policy(kernel: &Kernel) -> String {
 
 /// `driver number name`, a line a command.
 fn ioctls(kernel: &Kernel) -> String {
-    let mut lines = std::collections::BTreeSet::new();
+    let (mut lines, mut nodes) = (BTreeMap::new(), BTreeMap::new());
     for row in kernel.special.switch().units() {
+        *nodes.entry(row.driver).or_insert(0) += 1;
         let is_held = row.is_raw || kernel.special.reservation(&row.name).is_some();
         let own = if is_held { OWN } else { &[] };
         let commands = match kernel.special.character(&row.name) {
@@ -127,10 +129,19 @@ fn ioctls(kernel: &Kernel) -> String {
             Some(node) if row.table == Table::Character => [node.unit.commands(), &[], own],
             _ => [crate::ioctl::DISK_COMMANDS, crate::scsi::COMMANDS, own],
         };
-        let line = |(cmd, name): &(u32, &str)| format!("{} {cmd:#x} {name}\n", row.driver);
-        lines.extend(commands.into_iter().flatten().map(line));
+        for (number, name) in commands.into_iter().flatten() {
+            let line = (row.driver, format!("{number:#x} {name}"));
+            lines.entry(line).or_insert_with(Vec::new).push(row.name.to_string());
+        }
     }
-    lines.into_iter().collect()
+    lines.into_iter().fold(String::new(), |mut text, ((driver, command), takers)| {
+        let _ = write!(text, "{driver} {command}");
+        if nodes.get(driver) != Some(&takers.len()) {
+            let _ = write!(text, " {}", takers.join(","));
+        }
+        text.push('\n');
+        text
+    })
 }
 
 fn ioports(kernel: &Kernel) -> String {

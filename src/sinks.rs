@@ -5,8 +5,9 @@
 
 use crate::config::Config;
 use crate::error::{Errno, Error};
-use devices::conf;
+use devices::contract::host_file::PRINTER_SINK;
 use devices::sink::Sink;
+use devices::{Driver, conf};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -40,9 +41,8 @@ pub fn check(config: &Config, state: &Path) -> Result<(), Error> {
     let mut printers: BTreeMap<Identity, &str> = BTreeMap::new();
     let mut wrong = Vec::new();
     for unit in config.units.iter().filter(|unit| unit.driver == "lp" && !unit.flag("absent")) {
-        let own = format!("{}.out", unit.name);
-        let text = unit.text("sink").filter(|text| !text.is_empty()).unwrap_or(&own);
-        let clash = match Sink::parse(text, Some(state)) {
+        let text = PRINTER_SINK.name(unit);
+        let clash = match Sink::parse(&text, Some(state)) {
             Ok(Sink::File(path)) => identity(&path).and_then(|is| {
                 let first = printers.get(&is).map(|first| format!("that of \"{first}\""));
                 let what = by_identity.get(&is).map(|kept| kept.what.clone()).or(first);
@@ -69,24 +69,18 @@ pub fn check(config: &Config, state: &Path) -> Result<(), Error> {
 
 /// What the units with images keep.
 fn kept(config: &Config, state: &Path) -> Vec<Kept> {
-    let drivers = conf::drivers();
     let mut all = Vec::new();
     for unit in &config.units {
-        let driver = drivers.iter().find(|driver| driver.name() == unit.driver);
-        let Some(driver) = driver else { continue };
-        if !driver.keys().iter().any(|key| key.name == "image") {
-            continue;
-        }
-        let end = if driver.section() == "tape" { "tap" } else { "img" };
-        let own = format!("{}.{end}", unit.name);
-        let image = unit.text("image").filter(|text| !text.is_empty()).unwrap_or(&own);
-        let image = state.join(image);
-        let ends = [("", "image"), (".spares", "list of spares"), (".counters", "counters")];
-        for (end, what) in ends {
-            let mut path = image.clone().into_os_string();
-            path.push(end);
-            all.push(Kept { path: path.into(), what: format!("the {what} of \"{}\"", unit.name) });
-        }
+        let Some(file) = conf::driver(&unit.driver).and_then(Driver::image) else { continue };
+        let Some(image) = file.path(unit, Some(state)) else { continue };
+        let beside = file.beside.iter().map(|beside| (beside.path(&image), beside.what));
+        let kept = [(image.clone(), "image")].into_iter().chain(beside);
+        all.extend(
+            kept.map(|(path, what)| Kept {
+                path,
+                what: format!("the {what} of \"{}\"", unit.name),
+            }),
+        );
     }
     all
 }
@@ -165,7 +159,7 @@ mod tests {
             ("other/a.tap", "the image of \"st0\""),
             (whole, "the image of \"fd0\""),
             ("sd0.img.spares", "the list of spares of \"sd0\""),
-            ("reels/a.tap.counters", "the counters of \"st0\""),
+            ("fd0.img.counters", "the counters of \"fd0\""),
             ("%n", "for some job the image of \"sd0\""),
             ("reels/%n.tap", "for some job the image of \"st0\""),
             ("lp1.out", ""),
@@ -185,8 +179,7 @@ mod tests {
             }
         };
         look();
-        for name in ["sd0.img", "fd0.img", "sd0.img.spares", "reels/a.tap", "reels/a.tap.counters"]
-        {
+        for name in ["sd0.img", "fd0.img", "sd0.img.spares", "reels/a.tap", "fd0.img.counters"] {
             std::fs::write(path.join(name), "x").unwrap();
         }
         std::fs::write(path.join("lp1.out"), "x").unwrap();

@@ -44,6 +44,9 @@ pub struct Special {
 /// Opens a character device that no driver serves.
 pub type Opener = Arc<dyn Fn(&Caller, i32) -> Result<Arc<dyn FileOps>, Error> + Send + Sync>;
 
+/// Tells where a unit's key is described: `my.toml:7`.
+pub type PlaceOf<'a> = &'a dyn Fn(&str, &str) -> String;
+
 /// What a device inode leads to.
 enum Way {
     Block(Arc<Disk>, Window, u32),
@@ -52,7 +55,8 @@ enum Way {
 }
 
 impl Special {
-    /// Puts every block unit of the switch behind the cache; `units` is what is described of them.
+    /// Puts every block unit of the switch behind the cache; `units` is what is described of them,
+    /// and `place` where.
     ///
     /// # Errors
     /// `ENXIO` when a unit's geometry cannot be had, `EINVAL` where `passthrough` cannot be.
@@ -60,7 +64,7 @@ impl Special {
         switch: Arc<Switch>,
         cache: &Arc<BufferCache>,
         machine: &Machine,
-        units: &[UnitConfig],
+        (units, place): (&[UnitConfig], PlaceOf<'_>),
     ) -> Result<Special, Error> {
         let mut disks = BTreeMap::new();
         cache.trace_into(&machine.trace);
@@ -72,7 +76,10 @@ impl Special {
             let mut disk = Disk::new(&row.name, unit.device, cached, machine, partitions_max);
             if let Some(unit) = units.iter().find(|unit| unit.name == row.name) {
                 disk.pages = unit.flag("host_cache").then(HostPages::default);
-                disk.passage = passage(unit, &disk, machine)?;
+                disk.passage = passage(unit, &disk, machine).map_err(|why| {
+                    let place = place(&unit.name, "passthrough");
+                    Error::new(why.errno, format!("{place}: {why}"))
+                })?;
             }
             disks.insert(row.name.clone(), Arc::new(disk));
         }
@@ -301,19 +308,21 @@ fn passage(unit: &UnitConfig, disk: &Disk, machine: &Machine) -> Result<Option<P
         return Ok(None);
     }
     let refuse = |why: &str| {
-        Err(Error::new(Errno::EINVAL, format!("{}: passthrough = true: {why}", disk.name)))
+        Err(Error::new(Errno::EINVAL, format!("\"passthrough\" of {}: {why}", disk.name)))
     };
-    let Some(dir) = &machine.state_dir else { return refuse("there is no image") };
+    let Some(image) = machine.image(unit) else {
+        return refuse("there is no image to pass through: leave it out");
+    };
     if !std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
-        return refuse("the host lets only root pass files through");
+        return refuse(
+            "the host lets only root pass files through: leave it out, or mount as root",
+        );
     }
     let remaps = disk.unit.properties().into_iter().find(|(name, _)| *name == "remaps");
     if remaps.is_some_and(|(_, remaps)| remaps != "none") {
-        return refuse("sectors of its medium are replaced by spares");
+        return refuse("sectors of its medium are replaced by spares: leave it out");
     }
-    let own = format!("{}.img", disk.name);
-    let image = unit.text("image").filter(|image| !image.is_empty()).unwrap_or(&own);
-    Ok(Some(Passage::new(dir.join(image), disk.geometry()?.read_only)))
+    Ok(Some(Passage::new(image, disk.geometry()?.read_only)))
 }
 
 fn is_writing(flags: i32) -> bool {

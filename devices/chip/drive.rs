@@ -2,6 +2,7 @@
 //! spares, the faults, and the sense that says what went wrong.
 
 use super::spares::{SPARES_MAX, Spares};
+use crate::contract::host_file::{DISK_IMAGE, SPARES};
 use crate::contract::{AttachError, IoError, Op, SECTOR_SIZE, Sense, UnitConfig, Value};
 use crate::fault::{Command, Faults, Verdict};
 use crate::machine::Machine;
@@ -59,15 +60,13 @@ fn medium(
     unit: &UnitConfig,
     sector_bytes: u32,
 ) -> Result<(Arc<dyn Medium>, Option<PathBuf>), AttachError> {
-    let name = &unit.name;
     let bytes = unit.number("size");
     let Some(path) = machine.image(unit) else {
-        let bytes = bytes.filter(|bytes| *bytes > 0).ok_or_else(|| {
-            AttachError::Conflict(format!("{name}: kept in memory, it must have a size"))
-        })?;
+        let wrong = |why: &str| AttachError::value(unit, "size", why);
+        let bytes = bytes.filter(|bytes| *bytes > 0);
+        let bytes = bytes.ok_or_else(|| wrong("kept in memory, it must have one"))?;
         if !bytes.is_multiple_of(sector_bytes.into()) {
-            let words = format!("{name}: size = {bytes}: no multiple of {sector_bytes}");
-            return Err(AttachError::Conflict(words));
+            return Err(wrong(&format!("{bytes} is no multiple of {sector_bytes}")));
         }
         return Ok((Arc::new(RamMedium::new(bytes)), None));
     };
@@ -75,7 +74,10 @@ fn medium(
     let host_sync = is_synced(unit);
     let options = FileOptions { bytes, sector_bytes, read_only, host_sync };
     let medium = FileMedium::open(&path, options);
-    let medium = medium.map_err(|why| AttachError::Host(format!("{name}: {why}")))?;
+    let medium = medium.map_err(|why| {
+        let key = if why.is_of_size { "size" } else { DISK_IMAGE.key };
+        AttachError::value(unit, key, why.words)
+    })?;
     Ok((Arc::new(medium), Some(path)))
 }
 
@@ -120,14 +122,10 @@ impl Drive {
         let spares = number(unit, "spares", 0..=SPARES_MAX.into(), 64)?;
         let (inner, path) = medium(machine, unit, sector_bytes)?;
         let mechanism = Mechanism::new(model, inner.bytes() / SECTOR_SIZE as u64);
-        let beside = path.map(|path| {
-            let mut name = path.into_os_string();
-            name.push(".spares");
-            PathBuf::from(name)
-        });
+        let beside = path.map(|path| SPARES.path(&path));
         let spares = u32::try_from(spares).unwrap_or(SPARES_MAX);
         let medium = Spares::open(inner, sector_bytes, spares, beside, is_synced(unit))
-            .map_err(|why| AttachError::Host(format!("{name}: {why}")))?;
+            .map_err(|why| AttachError::value(unit, DISK_IMAGE.key, why))?;
         machine.faults.register(&name);
         let faults = Arc::clone(&machine.faults);
         let transfer_max = u32::try_from(transfer_max).unwrap_or(u32::MAX);

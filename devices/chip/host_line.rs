@@ -10,12 +10,15 @@ use crate::contract::{AttachError, UnitConfig, WaitQueue};
 use crate::engine::Engine;
 use crate::machine::Machine;
 use crate::sync::{Arc, Mutex};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios;
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::{Error, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
@@ -57,7 +60,7 @@ pub(super) fn install(
     let name = &unit.name;
     let peer = parse(peer).ok_or_else(|| {
         let right = "another port's name, pty, unix:PATH or file:PATH";
-        AttachError::Conflict(format!("{name}: peer {peer:?} is none; {right} is"))
+        AttachError::value(unit, "peer", format!("{peer:?} is none; {right} is"))
     })?;
     let wants = if let Peer::Port(other) = peer { Some(other) } else { None };
     machine.cables.socket(name, Arc::clone(uart) as _, wants)?;
@@ -66,7 +69,7 @@ pub(super) fn install(
         None => PathBuf::from(path),
     };
     let host = |path: &Path, error: std::io::Error| {
-        AttachError::Host(format!("{name}: {}: {error}", path.display()))
+        AttachError::value(unit, "peer", format!("{}: {error}", path.display()))
     };
     let line = |is_carrier| Arc::new(HostLine::new(uart, &machine.engine, is_carrier));
     match peer {
@@ -88,8 +91,7 @@ pub(super) fn install(
         }
         Peer::File(path) => {
             let (line, path) = (line(true), place(path));
-            let file = OpenOptions::new().append(true).create(true).open(&path);
-            let file = file.map_err(|e| host(&path, e))?;
+            let file = output(&path).map_err(|e| host(&path, e))?;
             machine.cables.join(name, Arc::clone(&line) as _, &format!("file {}", path.display()));
             start(&line, "out", move |line| line.carry_out(file));
         }
@@ -129,15 +131,36 @@ impl Read for PtyEnd {
 fn listen(path: &Path) -> std::io::Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            if !path.symlink_metadata()?.file_type().is_socket() {
+                let words = "is there already, and no socket: remove it, or name another";
+                return Err(Error::new(ErrorKind::AddrInUse, words));
+            }
             // Left over, unless somebody answers there.
             if UnixStream::connect(path).is_ok() {
-                return Err(error);
+                let words = "somebody listens there already: name another";
+                return Err(Error::new(ErrorKind::AddrInUse, words));
             }
             std::fs::remove_file(path)?;
             UnixListener::bind(path)
         }
         bound => bound,
     }
+}
+
+/// Opens what is written to; a pipe too, but none whose reader would have to be waited for.
+fn output(path: &Path) -> std::io::Result<File> {
+    let mut how = File::options();
+    how.append(true).create(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let file = how.open(path).map_err(|error| match error.raw_os_error() {
+        Some(number) if number == Errno::ENXIO as i32 => {
+            Error::new(ErrorKind::NotConnected, "nobody reads it: start its reader first")
+        }
+        _ => error,
+    })?;
+    // Writing has a thread of its own that may wait.
+    let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
+    fcntl(&file, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK))?;
+    Ok(file)
 }
 
 fn start(line: &Arc<HostLine>, way: &str, run: impl FnOnce(&HostLine) + Send + 'static) {
@@ -333,5 +356,36 @@ mod tests {
         for wrong in ["ptty", "unix:", "tcp:1", "modem"] {
             assert_eq!(parse(wrong), None);
         }
+    }
+
+    #[test]
+    fn a_socket_takes_the_place_of_one_left_over_and_of_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        std::fs::write(&path, "a thesis").unwrap();
+        let words = listen(&path).unwrap_err().to_string();
+        assert_eq!(words, "is there already, and no socket: remove it, or name another");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a thesis");
+        std::fs::remove_file(&path).unwrap();
+        drop(listen(&path).unwrap());
+        let first = listen(&path).unwrap();
+        assert!(listen(&path).unwrap_err().to_string().contains("listens there already"));
+        drop(first);
+    }
+
+    #[test]
+    fn a_pipe_is_written_to_once_it_has_a_reader_and_never_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let words = output(&path).unwrap_err().to_string();
+        assert_eq!(words, "nobody reads it: start its reader first");
+        let mut how = File::options();
+        let reader = how.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path).unwrap();
+        let writer = output(&path).unwrap();
+        let flags = OFlag::from_bits_retain(fcntl(&writer, FcntlArg::F_GETFL).unwrap());
+        assert!(!flags.contains(OFlag::O_NONBLOCK) && flags.contains(OFlag::O_APPEND));
+        drop(reader);
+        output(&dir.path().join("new")).unwrap().write_all(b"x").unwrap();
     }
 }

@@ -4,13 +4,15 @@
 
 use crate::sink::Sink;
 use crate::sync::{Arc, Mutex};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -109,7 +111,7 @@ impl Paper {
     pub(super) fn begin(&mut self, job: &str) -> Result<(), Refused> {
         let _ = self.end(false); // it has been given up
         self.out = match &self.sink {
-            Sink::File(path) => Out::File(open(path)?),
+            Sink::File(path) => Out::File(open(path, File::options().append(true).create(true))?),
             Sink::Files(dir, pattern) => {
                 let (number, name) = job.split_once(' ').unwrap_or((job, "stdin"));
                 let plain = |c: char| if c == '/' || c.is_control() { '_' } else { c };
@@ -117,8 +119,7 @@ impl Paper {
                 let name = pattern.replace("%j", number).replace("%n", &name);
                 std::fs::create_dir_all(dir).map_err(|e| broken(&dir.to_string_lossy(), &e))?;
                 let path = dir.join(name);
-                let file = File::create(&path).map_err(|e| broken(&path.to_string_lossy(), &e))?;
-                Out::File(file)
+                Out::File(open(&path, File::options().write(true).create(true).truncate(true))?)
             }
             Sink::Command(command) => {
                 let child = Command::new("/bin/sh")
@@ -232,10 +233,14 @@ fn taken(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-fn open(path: &Path) -> Result<File, Refused> {
-    let opened = File::options().append(true).create(true).open(path);
+/// Opens a file; of a pipe or a terminal neither this nor a write waits for the other end.
+fn open(path: &Path, how: &mut OpenOptions) -> Result<File, Refused> {
+    let opened = how.custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
     opened.map_err(|error| match error.kind() {
         ErrorKind::StorageFull => Refused::NoSpace,
+        _ if error.raw_os_error() == Some(Errno::ENXIO as i32) => {
+            Refused::Broken(format!("{}: nobody reads it", path.display()))
+        }
         _ => broken(&path.to_string_lossy(), &error),
     })
 }
@@ -255,7 +260,7 @@ fn connect(address: &str) -> std::io::Result<TcpStream> {
 }
 
 fn never_wait(pipe: &ChildStdin) -> std::io::Result<()> {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::fcntl::{FcntlArg, fcntl};
     let flags = OFlag::from_bits_retain(fcntl(pipe, FcntlArg::F_GETFL)?);
     fcntl(pipe, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(())
@@ -280,6 +285,33 @@ mod tests {
             paper.end(true).unwrap();
         }
         assert_eq!(std::fs::read_to_string(dir.path().join("lp0.out")).unwrap(), "one\ntwo\n");
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_is_told_and_a_full_one_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for sink in ["pipe", "%n"] {
+            let mut paper = on(sink, Some(dir.path()));
+            let words = match paper.begin("1 pipe") {
+                Err(Refused::Broken(words)) => words,
+                other => panic!("{other:?}"),
+            };
+            assert!(words.ends_with("/pipe: nobody reads it"), "{words}");
+            let mut how = File::options();
+            let mut reader =
+                how.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&pipe).unwrap();
+            paper.begin("2 pipe").unwrap();
+            assert_eq!(paper.put(b"hi").unwrap(), 2);
+            let mut got = [0; 2];
+            reader.read_exact(&mut got).unwrap();
+            assert_eq!(&got, b"hi");
+            let piece = vec![0; 64 << 10];
+            let full = (0..100).find_map(|_| paper.put(&piece).err());
+            assert!(matches!(full, Some(Refused::NotYet)), "{full:?}");
+            paper.end(true).unwrap();
+        }
     }
 
     #[test]

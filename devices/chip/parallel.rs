@@ -12,6 +12,7 @@ use super::paper::{Paper, Refused, Running, When};
 use crate::bus::dma::Segment;
 use crate::bus::port::{Registers, Width};
 use crate::bus::{BusAddress, DmaBus, IrqBus};
+use crate::contract::host_file::PRINTER_SINK;
 use crate::contract::{AttachError, UnitConfig};
 use crate::engine::Engine;
 use crate::machine::Machine;
@@ -78,8 +79,6 @@ pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> 
     let port = unit.number("port").and_then(|port| u16::try_from(port).ok());
     let line = unit.number("irq").and_then(|line| u8::try_from(line).ok());
     let (port, line) = (port.ok_or_else(|| wrong("port"))?, line.ok_or_else(|| wrong("irq"))?);
-    let default = format!("{}.out", unit.name);
-    let sink = unit.text("sink").unwrap_or(&default);
     let number = |key: &str| unit.number(key).and_then(|number| u32::try_from(number).ok());
     let state = State {
         result: manual::GOOD,
@@ -91,8 +90,9 @@ pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> 
         ..State::default()
     };
     let dir = machine.state_dir.as_deref();
-    let sink = Sink::parse(sink, dir).and_then(|sink| sink.check(dir).map(|()| sink));
-    let no_sink = |why| AttachError::Conflict(format!("\"sink\" of {}: {why}", unit.name));
+    let sink =
+        Sink::parse(&PRINTER_SINK.name(unit), dir).and_then(|sink| sink.check(dir).map(|()| sink));
+    let no_sink = |why| AttachError::value(unit, PRINTER_SINK.key, why);
     let paper = Paper::new(sink.map_err(no_sink)?);
     let chip = Arc::new_cyclic(|me| ParallelChip {
         me: me.clone(),

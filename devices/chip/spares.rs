@@ -115,7 +115,7 @@ impl Spares {
         let read_only = self.inner.is_read_only();
         let (bytes, host_sync) = (Some(STORE_BYTES), self.host_sync);
         let options = FileOptions { bytes, sector_bytes: 512, read_only, host_sync };
-        Ok(Arc::new(FileMedium::open(path, options)?))
+        Ok(Arc::new(FileMedium::open(path, options).map_err(|why| why.words)?))
     }
 
     /// The sector at byte `at` goes bad.

@@ -14,6 +14,7 @@ use super::transport::{Order, Outcome, Transport};
 use crate::bus::dma::{Direction, Segment};
 use crate::bus::port::{Registers, Width};
 use crate::bus::{BusAddress, DmaBus, IrqBus};
+use crate::contract::host_file::TAPE_IMAGE;
 use crate::contract::{AttachError, Op, Sense, UnitConfig, Value};
 use crate::engine::{Engine, EventId};
 use crate::fault::{Command, End, Faults, Verdict};
@@ -23,7 +24,6 @@ use crate::sync::{Arc, Mutex};
 use crate::tape_manual as manual;
 use crate::tape_timing::TapeModel;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::Weak;
 
 struct TapeChip {
@@ -90,18 +90,14 @@ pub fn install(machine: &Machine, unit: &UnitConfig) -> Result<(), AttachError> 
     let model = unit.text("timing").unwrap_or("none");
     let model = TapeModel::named(model)
         .ok_or_else(|| AttachError::Conflict(format!("{name}: timing = \"{model}\"")))?;
-    let image = unit.text("image").filter(|text| !text.is_empty()).map(PathBuf::from);
-    let file = match (&machine.state_dir, image) {
-        (Some(dir), image) => Some(dir.join(image.unwrap_or_else(|| format!("{name}.tap").into()))),
-        (None, image) => image,
-    };
+    let file = TAPE_IMAGE.path(unit, machine.state_dir.as_deref());
     let options = TapOptions {
         size_bytes: unit.number("size").unwrap_or(64 << 20),
         read_only: unit.flag("read_only"),
         host_sync: unit.values.get("host_sync") != Some(&Value::Flag(false)),
     };
     let transport = Transport::new(file.as_deref(), options, machine.state_dir.clone())
-        .map_err(|why| AttachError::Host(format!("{name}: {why}")))?;
+        .map_err(|why| AttachError::value(unit, TAPE_IMAGE.key, why))?;
     let chip = TapeChip::new(machine, unit, (line, channel), model, transport);
     machine.ports.install(name, port, manual::PORTS, chip)?;
     machine.faults.register(name);

@@ -1,6 +1,6 @@
 //! How a line of the machine's description becomes a unit: drivers, their keys, their values.
 
-use super::{BlockDevice, CharDevice};
+use super::{BlockDevice, CharDevice, HostFile};
 use crate::machine::Machine;
 use crate::sync::Arc;
 use std::collections::BTreeMap;
@@ -94,6 +94,22 @@ pub enum AttachError {
     Conflict(String),
     /// The host refuses: image missing, not writable, wrong size.
     Host(String),
+    /// The value of this key is what is at fault: whose it is, why, and the way out.
+    Value(&'static str, String),
+}
+
+impl AttachError {
+    /// The value of a unit's key cannot be had: why, and the way out.
+    #[must_use]
+    pub fn value(unit: &UnitConfig, key: &'static str, why: impl std::fmt::Display) -> AttachError {
+        AttachError::Value(key, format!("\"{key}\" of {}: {why}", unit.name))
+    }
+
+    /// Whether description or host are at fault, so that the machine should not be started.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        !matches!(self, AttachError::Absent | AttachError::Unknown(_))
+    }
 }
 
 impl std::fmt::Display for AttachError {
@@ -102,7 +118,8 @@ impl std::fmt::Display for AttachError {
             AttachError::Absent => f.write_str("nobody answers at that address"),
             AttachError::Unknown(words)
             | AttachError::Conflict(words)
-            | AttachError::Host(words) => f.write_str(words),
+            | AttachError::Host(words)
+            | AttachError::Value(_, words) => f.write_str(words),
         }
     }
 }
@@ -140,6 +157,10 @@ pub trait Driver: Sync {
     fn section(&self) -> &'static str;
     /// The keys a unit may have, besides `name` and `driver`.
     fn keys(&self) -> &'static [Key];
+    /// Where its units keep their media, if they do so in files of the host.
+    fn image(&self) -> Option<HostFile> {
+        None
+    }
     /// Looks for values that fit their keys and could yet only fail later; claims nothing.
     ///
     /// # Errors

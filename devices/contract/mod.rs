@@ -13,6 +13,7 @@
 mod device;
 mod driver;
 mod error;
+pub mod host_file;
 mod request;
 mod serial;
 mod time;
@@ -25,6 +26,7 @@ pub use device::{
 };
 pub use driver::{AttachError, Attached, Driver, Key, Kind, UnitConfig, Value};
 pub use error::{Failure, IoError, Sense};
+pub use host_file::HostFile;
 pub use request::{Class, Done, Op, Origin, Rejected, Request};
 pub use serial::{
     Heard, LineSettings, Mark, Parity, RingState, SerialCounters, SerialPort, Signals,

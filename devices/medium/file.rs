@@ -48,6 +48,21 @@ impl Default for FileOptions {
     }
 }
 
+/// Why an image cannot be opened, in words that name it and the way out.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The words.
+    pub words: String,
+    /// The image is well, but has another length than is described.
+    pub is_of_size: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(words: String) -> Refusal {
+        Refusal { words, is_of_size: false }
+    }
+}
+
 /// See the head of this file.
 pub struct FileMedium {
     file: Flock<File>,
@@ -62,7 +77,7 @@ impl FileMedium {
     ///
     /// # Errors
     /// In words that name the image, what is wrong, and the way out.
-    pub fn open(path: &Path, options: FileOptions) -> Result<FileMedium, String> {
+    pub fn open(path: &Path, options: FileOptions) -> Result<FileMedium, Refusal> {
         let name = path.display();
         let file = open(path, options).map_err(|why| format!("image {name}: {why}"))?;
         let how = match options.read_only {
@@ -81,16 +96,18 @@ impl FileMedium {
                 bytes
             }
             Some(bytes) if bytes != found => {
-                return Err(format!(
+                let words = format!(
                     "image {name}: has {found} bytes, but size = {bytes} is described: \
                      set size = {found}, or name another image"
-                ));
+                );
+                return Err(Refusal { words, is_of_size: true });
             }
             _ => found,
         };
         let sector = u64::from(options.sector_bytes);
         if bytes == 0 || !bytes.is_multiple_of(sector) {
-            return Err(format!("image {name}: its size, {bytes}, is no multiple of {sector}"));
+            let words = format!("image {name}: its size, {bytes}, is no multiple of {sector}");
+            return Err(words.into());
         }
         Ok(FileMedium { file, bytes, options, is_dirty: AtomicBool::new(false) })
     }
@@ -320,7 +337,7 @@ mod tests {
     }
 
     fn refusal(path: &Path, options: FileOptions) -> String {
-        FileMedium::open(path, options).err().unwrap()
+        FileMedium::open(path, options).err().unwrap().words
     }
 
     #[test]

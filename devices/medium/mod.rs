@@ -10,7 +10,7 @@ mod tap;
 mod tap_host;
 mod window;
 
-pub use file::{FileMedium, FileOptions};
+pub use file::{FileMedium, FileOptions, Refusal};
 pub use ram::RamMedium;
 pub use tap::{Item, Tap};
 pub use tap_host::TapOptions;

@@ -6,15 +6,21 @@
 //! Sectors are counted along while the file is there, and written now and then.
 //!
 //! Nothing depends on it: a file that is no such text, or is older than the image beside it, and so
-//! another's, is begun anew.
+//! another's, is begun anew; what is no plain file is left alone.
 
 use crate::contract::Mishaps;
-use std::fs::{File, OpenOptions};
+use crate::contract::host_file::COUNTERS;
+use crate::plain;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Sectors transferred after which they are written down without a mishap: 64 MiB.
 pub(super) const SECTORS_MAX: u64 = 1 << 17;
+
+/// More than such a text ever has.
+const BYTES_MAX: u64 = 4096;
 
 const HEAD: &str = "spindle counters 1\n";
 const NAMES: [&str; 2] = ["read", "write"];
@@ -34,16 +40,21 @@ impl Kept {
     /// What was kept beside an image, and how to go on; of a disk in memory nothing is.
     pub(super) fn open(image: Option<&Path>) -> (Kept, Option<Pages>) {
         let Some(image) = image else { return Default::default() };
-        let mut name = image.as_os_str().to_owned();
-        name.push(".counters");
-        let path = PathBuf::from(name);
-        let pages = std::fs::read_to_string(&path).ok().and_then(|text| {
-            let pages = parse(&text).filter(|_| !is_older(&path, image));
-            if pages.is_none() {
-                log::warn!(target: "queue", "{}: not of this image: begun anew", path.display());
+        let path = COUNTERS.path(image);
+        let pages = match plain::read_text(&path, BYTES_MAX) {
+            Ok(text) => parse(&text).filter(|_| !is_older(&path, image)),
+            Err(why) if why.kind() == ErrorKind::InvalidData => None,
+            Err(why) => {
+                if why.kind() != ErrorKind::NotFound {
+                    refuse(&path, &why);
+                    return Default::default();
+                }
+                return (Kept { path: Some(path), file: None }, None);
             }
-            pages
-        });
+        };
+        if pages.is_none() {
+            log::warn!(target: "queue", "{}: not of this image: begun anew", path.display());
+        }
         (Kept { path: Some(path), file: None }, pages)
     }
 
@@ -54,7 +65,7 @@ impl Kept {
         let file = match self.file.take() {
             Some(file) => Ok(file),
             // Not cut before it is written: at no moment is nothing there.
-            None => OpenOptions::new().write(true).create(true).truncate(false).open(path),
+            None => plain::open(path, File::options().write(true).create(true).truncate(false)),
         };
         let text = text(pages);
         let write = |file: File| {
@@ -65,12 +76,16 @@ impl Kept {
         match file.and_then(write) {
             Ok(file) => self.file = Some(file),
             Err(why) => {
-                let path = path.display();
-                log::warn!(target: "queue", "{path}: {why}: mishaps counted until power-off only");
+                refuse(path, &why);
                 self.path = None;
             }
         }
     }
+}
+
+fn refuse(path: &Path, why: &std::io::Error) {
+    let path = path.display();
+    log::warn!(target: "queue", "{path}: {why}: mishaps are counted until power-off only");
 }
 
 /// Whether a file was made before another; not where the host keeps no such times.
@@ -157,6 +172,18 @@ mod tests {
         std::fs::write(&image, "new").unwrap();
         let is_dated = std::fs::metadata(&image).unwrap().created().is_ok();
         assert!(Kept::open(Some(&image)).1.is_none() || !is_dated);
+    }
+
+    #[test]
+    fn what_is_no_plain_file_keeps_nothing_and_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("sd0.img");
+        let store = dir.path().join("sd0.img.counters");
+        nix::unistd::mkfifo(&store, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (mut kept, found) = Kept::open(Some(&image));
+        assert_eq!(found, None);
+        kept.save(&Pages::default());
+        assert!(kept.path.is_none() && !store.metadata().unwrap().is_file());
     }
 
     #[test]

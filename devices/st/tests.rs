@@ -51,7 +51,7 @@ fn a_drive_is_found_at_its_place_or_left_out() {
     let wrong = config(&[("block", number(1 << 24))]);
     assert_eq!(lines(&[config(&[])]), ["st0 st found at port 0x6000 irq 64 dma 64"]);
     assert_eq!(lines(&[absent]), ["st0 st absent"]);
-    assert_eq!(lines(&[wrong]), ["st0 st refused: st0: block: must be less than 16M"]);
+    assert_eq!(lines(&[wrong]), ["st0 st refused: \"block\" of st0: must be less than 16M"]);
     let far = UnitConfig { unit: 128, name: "st128".into(), ..config(&[("port", number(0x7000))]) };
     assert!(lines(&[far])[0].contains("the last tape is st127"));
     let second = UnitConfig { unit: 1, name: "st1".into(), ..config(&[]) };

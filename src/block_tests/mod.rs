@@ -114,7 +114,8 @@ impl House {
         let (switch, _) = conf::attach_all(&machine, &[unit]);
         let size_bytes = plan.cache_blocks * 4096;
         let cache = BufferCache::new(engine, CacheConfig { size_bytes, ..CacheConfig::default() });
-        let special = Special::new(Arc::new(switch), &cache, &machine, &[]).unwrap();
+        let special =
+            Special::new(Arc::new(switch), &cache, &machine, (&[], &|_, _| String::new())).unwrap();
         let disk = Arc::clone(special.disk("sd0").unwrap());
         House { machine, cache, special, disk, _dir: dir }
     }

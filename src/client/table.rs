@@ -74,10 +74,23 @@ fn coloured(cell: &str, padded: String) -> String {
 fn json(rows: &[[String; 7]]) -> String {
     let object = |row: &[String; 7]| {
         let cells = COLUMNS.iter().zip(row);
-        Value::Object(cells.map(|(name, cell)| (String::from(*name), value(cell))).collect())
+        let mut object: serde_json::Map<String, Value> =
+            cells.map(|(name, cell)| (String::from(*name), value(cell))).collect();
+        object.insert("details".into(), details(&row[5]));
+        Value::Object(object)
     };
     let all: Value = rows.iter().map(object).collect();
     format!("{all:#}\n")
+}
+
+/// The words of the request, or of where a tape stands, one by one.
+fn details(words: &str) -> Value {
+    let mut all = serde_json::Map::new();
+    for word in words.split(' ').filter(|word| *word != "-") {
+        let (name, cell) = word.split_once('=').unwrap_or(("operation", word));
+        all.insert(name.into(), value(cell));
+    }
+    Value::Object(all)
 }
 
 /// A number is a number, `-` is nothing.
@@ -123,6 +136,16 @@ ram0    b 1:0    ram   memory             idle   -                              
         assert_eq!((&all[0]["device"], &all[0]["numbers"]), (&"sd0".into(), &"b 8:0".into()));
         assert_eq!(all[0]["request"], "read block=3 count=8 age_ms=2");
         assert_eq!((&all[0]["queue"], &all[1]["request"]), (&Value::from(4), &Value::Null));
+        let details: Value = serde_json::json!(
+            { "operation": "read", "block": 3, "count": 8, "age_ms": 2 }
+        );
+        assert_eq!((&all[0]["details"], &all[1]["details"]), (&details, &serde_json::json!({})));
+        let tape = "st0 c 9:0 st port,0x6000 idle medium=in file=0 density=- owner=9 queue=0\n";
+        let all: Value = serde_json::from_str(&show(tape, Style::Json)).unwrap();
+        let details = serde_json::json!(
+            { "medium": "in", "file": 0, "density": null, "owner": 9 }
+        );
+        assert_eq!(all[0]["details"], details);
         assert_eq!(show("", Style::Json), "[]\n");
     }
 

@@ -2,6 +2,7 @@
 
 use super::parse::Section;
 use super::{Complaints, schema};
+use crate::words;
 use devices::{UnitConfig, Value};
 
 /// A print queue as it is described.
@@ -23,7 +24,8 @@ pub(super) fn queues(
     units: &[UnitConfig],
     wrong: &mut Complaints,
 ) -> Vec<QueueConfig> {
-    let is_printer = |name: &str| units.iter().any(|u| u.driver == "lp" && u.name == name);
+    let printers = || units.iter().filter(|u| u.driver == "lp").map(|u| u.name.as_str());
+    let is_printer = |name: &str| printers().any(|printer| printer == name);
     let mut queues: Vec<QueueConfig> = Vec::new();
     for section in sections.iter().filter(|section| section.name == "queue") {
         let Some(name) = section.unit() else {
@@ -32,8 +34,9 @@ pub(super) fn queues(
         };
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
         if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) {
-            wrong
-                .add(&section.place, format!("{name:?} is no name of a queue: letters and digits"));
+            let place = section.entries.iter().find(|entry| entry.key == "name");
+            let place = place.map_or(&section.place, |entry| &entry.place);
+            wrong.add(place, format!("{name:?} is no name of a queue: letters and digits"));
             continue;
         }
         let mut values = schema::values(section.entries.iter(), schema::QUEUE, name, wrong);
@@ -43,18 +46,33 @@ pub(super) fn queues(
             }
             _ => Vec::new(),
         };
+        let at = |key: &str| {
+            let entry = section.entries.iter().find(|entry| entry.key == key);
+            entry.map_or(&section.place, |entry| &entry.place)
+        };
         for member in members.iter().filter(|member| !is_printer(member)) {
-            wrong.add(&section.place, format!("queue {name}: there is no printer {member}"));
+            let way_out = match words::closest(member, printers()) {
+                Some(near) => format!("did you mean \"{near}\"?"),
+                None => format!("there are: {}", printers().collect::<Vec<_>>().join(" ")),
+            };
+            let words = format!("there is no printer \"{member}\", {way_out}");
+            wrong.add(at("members"), format!("\"members\" of {name}: {words}"));
         }
         if members.is_empty() != is_printer(name) {
             let words = match members.is_empty() {
-                true => format!("queue {name}: no printer of that name, and no members"),
-                false => format!("queue {name}: a printer's own queue has no members"),
+                true => format!(
+                    "queue {name}: no printer of that name, and no members; members = \"lp0 lp1\" \
+                     makes it a class"
+                ),
+                false => format!(
+                    "\"members\" of {name}: the queue of printer {name} has no others; leave them \
+                     out, or name the queue otherwise"
+                ),
             };
-            wrong.add(&section.place, words);
+            wrong.add(at(if members.is_empty() { "name" } else { "members" }), words);
         }
         if queues.iter().any(|queue| queue.name == name) {
-            wrong.add(&section.place, format!("duplicate queue \"{name}\""));
+            wrong.add(at("name"), format!("duplicate queue \"{name}\": name another"));
         }
         let bytes_max = match values.get("max_size") {
             Some(Value::Number(bytes)) => Some(*bytes),

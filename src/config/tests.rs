@@ -1,8 +1,9 @@
 //! What the machine's description accepts, and the words with which it refuses.
 
 use super::*;
+use devices::contract::host_file::DISK_IMAGE;
 use devices::machine::Machine;
-use devices::{AttachError, Attached, Key, Kind};
+use devices::{AttachError, Attached, HostFile, Key, Kind};
 use proptest::prelude::*;
 
 const fn key(name: &'static str, kind: Kind, default: &'static str) -> Key {
@@ -43,6 +44,9 @@ impl Driver for TestDriver {
     }
     fn keys(&self) -> &'static [Key] {
         self.2
+    }
+    fn image(&self) -> Option<HostFile> {
+        self.2.iter().any(|key| key.name == "image").then_some(DISK_IMAGE)
     }
     fn attach(&self, _: &UnitConfig, _: &Machine) -> Result<Attached, AttachError> {
         Err(AttachError::Absent)
@@ -310,6 +314,48 @@ fn sinks_that_could_only_fail_later_are_refused_at_their_line() {
     ];
     for (sink, words) in table {
         assert_eq!(refused(sink), format!("my.toml:4: \"sink\" of lp0: {words}"));
+    }
+}
+
+#[test]
+fn what_no_driver_takes_is_refused_at_its_line() {
+    let refused = |text: &str| {
+        let drivers = devices::conf::drivers();
+        from_text("my.toml", text, &Sources::default(), &drivers).unwrap_err().to_string()
+    };
+    let port = "[[serial]]\nname = 'ttyS0'\nport = 1\nirq = 1\n";
+    let class = "[[printer]]\nname = 'lp0'\n[[queue]]\nname = 'any'\n";
+    let table = [
+        (
+            format!("{port}completion = 'polled'\npoll_interval = '1us'\n"),
+            "6: \"poll_interval\" of ttyS0: 1us is too short: at least 100us",
+        ),
+        (
+            format!("{port}half_duplex = true\npacing = false\n"),
+            "5: \"half_duplex\" of ttyS0: without pacing a line sends in no time, and so is never \
+             deaf: pacing = true goes with it",
+        ),
+        (
+            format!("{class}members = 'lp0 lp1'\n"),
+            "5: \"members\" of any: there is no printer \"lp1\", did you mean \"lp0\"?",
+        ),
+        (
+            format!("{class}members = 'laser'\n"),
+            "5: \"members\" of any: there is no printer \"laser\", there are: lp0",
+        ),
+        (
+            class.into(),
+            "4: queue any: no printer of that name, and no members; members = \"lp0 lp1\" makes it \
+             a class",
+        ),
+        (
+            "[[printer]]\nname = 'lp0'\n[[queue]]\nname = 'lp0'\nmembers = 'lp0'\n".into(),
+            "5: \"members\" of lp0: the queue of printer lp0 has no others; leave them out, or \
+             name the queue otherwise",
+        ),
+    ];
+    for (text, words) in table {
+        assert_eq!(refused(&text), format!("my.toml:{words}"), "{text}");
     }
 }
 

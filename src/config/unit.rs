@@ -228,12 +228,12 @@ fn misfits(
             wrong.push(("passthrough", format!("{words} goes with it, not \"{timing}\"")));
         }
     }
-    if driver.keys().iter().any(|key| key.name == "image") {
-        let image = unit.text("image").map_or_else(|| format!("{name}.img"), Into::into);
+    if let Some(file) = driver.image() {
+        let image = file.name(unit);
         let only_reads = unit.flag("read_only");
         match taken.images.get(&image) {
             Some((first, both_read)) if !(only_reads && *both_read) => {
-                wrong.push(("image", format!("image \"{image}\" is that of \"{first}\" already")));
+                wrong.push((file.key, format!("image \"{image}\" is that of \"{first}\" already")));
             }
             _ => {
                 taken.images.insert(image, (name.clone(), only_reads));

@@ -261,10 +261,10 @@ fn is_own_process(daemon: &Daemon) -> bool {
     process.map_or(true, |process| [us, 0].contains(&process.uid()))
 }
 
-/// Whether a machine with this state directory is mounted.
-pub(super) fn is_mounted(state: &Path) -> bool {
+/// Where the machine with this state directory is mounted, if it is.
+pub(super) fn place_of(state: &Path) -> Option<PathBuf> {
     let serves = |mounted: &Mounted| mounted.daemon.as_ref().is_some_and(|d| d.state == state);
-    list().is_ok_and(|all| all.iter().any(serves))
+    list().ok()?.into_iter().find(serves).map(|mounted| mounted.mountpoint)
 }
 
 /// Unmounts the machine at `mountpoint`: asks its daemon to end, and waits until it has.

@@ -2,8 +2,11 @@
 
 use crate::error::{Errno, Error};
 use crate::fuse::session::KIND;
+use crate::fuse::{OWN_XATTRS, os};
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -145,7 +148,12 @@ pub(super) fn clear(path: &Path) -> Result<bool, Error> {
     while let Some(mount) = mounted_at(path).map_err(table)? {
         if !is_dead(path) {
             let why = if mount.is_ours() {
-                "a machine is mounted here already; spindle umount takes it away".to_owned()
+                let state = os::xattr(path, OWN_XATTRS[0]).map(path_from);
+                let state = state.map_or_else(
+                    |_| String::new(),
+                    |state| format!(" (with state {})", state.display()),
+                );
+                format!("a machine is mounted here already{state}; spindle umount takes it away")
             } else {
                 format!("busy: a file system of type {} is mounted here", mount.kind)
             };
@@ -175,6 +183,25 @@ pub(super) fn clear(path: &Path) -> Result<bool, Error> {
         return Err(refuse(Errno::ENOTEMPTY, why));
     }
     Ok(was_made)
+}
+
+/// Keeps everybody else from mounting at `path` until what is returned is dropped; `None` where the
+/// host's file system there knows no locks.
+///
+/// # Errors
+/// In words: somebody else is at it.
+pub(super) fn take_turn(path: &Path) -> Result<Option<Flock<File>>, Error> {
+    let Ok(directory) = File::open(path) else { return Ok(None) };
+    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+        Ok(turn) => Ok(Some(turn)),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+            let path = path.display();
+            let words = "busy: another `spindle mount` is about to mount here; wait for its end, \
+                         or name another directory";
+            Err(Error::new(Errno::EBUSY, format!("{path}: {words}")))
+        }
+        Err(_) => Ok(None),
+    }
 }
 
 /// The host's reason, without the number that means nothing to a reader.
@@ -245,6 +272,17 @@ torn line
         let asked = dir.path().join("link/./a/b");
         assert_eq!(canonical(&asked).unwrap(), real.join("a/b"));
         assert_eq!(canonical(Path::new("/")).unwrap(), Path::new("/"));
+    }
+
+    #[test]
+    fn one_at_a_time_mounts_in_a_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let turn = take_turn(dir.path()).unwrap();
+        assert!(turn.is_some());
+        let error = take_turn(dir.path()).unwrap_err();
+        assert!(error.what.contains("another `spindle mount` is about to mount here"), "{error}");
+        drop(turn);
+        assert!(take_turn(dir.path()).unwrap().is_some());
     }
 
     #[test]

@@ -141,9 +141,11 @@ fn live(
     // Before any thread begins: all of them are to leave these signals to the one that waits.
     let signals = signals().map_err(|e| plain("signals", &e.into()))?;
     raise_descriptor_limit();
-    let state = State::take(&dir, || super::end::is_mounted(&dir))?;
+    let state = State::take(&dir, || super::end::place_of(&dir))?;
     housed(&state)?;
     let made = MadeDirectory(host::clear(&mountpoint)?.then(|| mountpoint.clone()));
+    let turn = host::take_turn(&mountpoint)?;
+    host::clear(&mountpoint)?; // whose turn it was before may have mounted
     // What the daemon makes in the state directory is its owner's; and it is in nobody's way.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     std::env::set_current_dir("/").map_err(|e| plain("/", &e))?;
@@ -161,6 +163,7 @@ fn live(
             return Err(error);
         }
     };
+    drop(turn);
     std::mem::forget(made);
     log::info!(target: "life", "mounted at {} with state {}", mountpoint.display(), dir.display());
     let is_wanted = ready();

@@ -7,6 +7,7 @@
 use super::host::why;
 use crate::error::{Errno, Error};
 use crate::fuse::os;
+use devices::plain;
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -46,11 +47,12 @@ pub struct Report {
 
 impl State {
     /// Makes the directory if need be, and takes it; a daemon that is just ending is waited for,
-    /// two seconds at most, unless `is_mounted` says that it is not ending at all.
+    /// two seconds at most, unless `mounted` tells where its machine is: then it is not ending at
+    /// all.
     ///
     /// # Errors
     /// In words: cannot be made or written; in use by a daemon; of another version.
-    pub(super) fn take(dir: &Path, is_mounted: impl Fn() -> bool) -> Result<State, Error> {
+    pub(super) fn take(dir: &Path, mounted: impl Fn() -> Option<PathBuf>) -> Result<State, Error> {
         let refuse = |errno, why: &dyn std::fmt::Display| {
             Error::new(errno, format!("state directory {}: {why}", dir.display()))
         };
@@ -58,9 +60,12 @@ impl State {
         made.map_err(|e| refuse(Errno::EACCES, &format!("cannot be made: {}", why(&e))))?;
         let options =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).clone();
-        let unwritable =
-            |e: io::Error| refuse(Errno::EACCES, &format!("cannot be written: {}", why(&e)));
-        let mut file = options.open(dir.join("lock")).map_err(unwritable)?;
+        let unwritable = |name: &'static str| {
+            move |e: io::Error| {
+                refuse(Errno::EACCES, &format!("{name} cannot be written: {}", why(&e)))
+            }
+        };
+        let mut file = plain::open(&dir.join("lock"), &options).map_err(unwritable("lock"))?;
         let mut has_waited = false;
         let lock = loop {
             file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -68,18 +73,23 @@ impl State {
                 Err((file, nix::errno::Errno::EWOULDBLOCK)) => file,
                 Err((_, other)) => return Err(refuse(Errno::EIO, &other)),
             };
-            let holder = std::fs::read_to_string(dir.join("pid")).unwrap_or_default();
+            let holder = plain::read_text(&dir.join("pid"), 64).unwrap_or_default();
             let holder = holder.trim().parse().unwrap_or(0);
-            if has_waited || is_mounted() {
-                let why = format!("state in use by pid {holder}; --state names another");
+            let mounted = mounted();
+            if has_waited || mounted.is_some() {
+                let place = mounted.map_or_else(String::new, |at| {
+                    format!(", whose machine is mounted at {}", at.display())
+                });
+                let why = format!("state in use by pid {holder}{place}; --state names another");
                 return Err(refuse(Errno::EBUSY, &why));
             }
             wait_for_end(holder);
             has_waited = true;
         };
         check_version(dir).map_err(|why| refuse(Errno::EINVAL, &why))?;
-        std::fs::write(dir.join("pid"), format!("{}\n", std::process::id())).map_err(unwritable)?;
-        std::fs::write(dir.join("last-unmount.new"), [b' '; REPORT_BYTES]).map_err(unwritable)?;
+        let put = |name, text: &[u8]| plain::write(&dir.join(name), text).map_err(unwritable(name));
+        put("pid", format!("{}\n", std::process::id()).as_bytes())?;
+        put("last-unmount.new", &[b' '; REPORT_BYTES])?;
         Ok(State { dir: dir.to_owned(), _lock: lock })
     }
 
@@ -94,7 +104,8 @@ impl State {
             // Else it only grows on.
             let _ = std::fs::rename(&path, self.dir.join("log.old"));
         }
-        let log = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+        let how = OpenOptions::new().append(true).create(true).mode(0o600).clone();
+        let log = plain::open(&path, &how);
         log.map_err(|e| Error::new(Errno::EACCES, format!("{}: {}", path.display(), why(&e))))
     }
 
@@ -111,7 +122,8 @@ impl State {
         text += &lines("open", &report.still_open);
         let room = self.dir.join("last-unmount.new");
         // Over what is there already, which wants no room of the disk.
-        let written = OpenOptions::new().write(true).create(true).truncate(false).open(&room);
+        let how = OpenOptions::new().write(true).create(true).truncate(false).clone();
+        let written = plain::open(&room, &how);
         let left = written.and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.set_len(text.len() as u64)?;
@@ -134,7 +146,7 @@ impl Drop for State {
 impl Report {
     /// What the daemon `pid` left in its state directory; none if it left nothing.
     pub(super) fn of(dir: &Path, pid: u32) -> Option<Report> {
-        let text = std::fs::read_to_string(dir.join("last-unmount")).ok()?;
+        let text = plain::read_text(&dir.join("last-unmount"), u64::MAX).ok()?;
         let mut lines = text.lines();
         if lines.next()? != REPORT || lines.next()? != format!("pid {pid}") {
             return None;
@@ -166,7 +178,7 @@ fn wait_for_end(pid: u32) {
 
 fn check_version(dir: &Path) -> Result<(), String> {
     let path = dir.join("version");
-    match std::fs::read_to_string(&path) {
+    match plain::read_text(&path, 4096) {
         Ok(text) if text == VERSION => Ok(()),
         Ok(text) => Err(format!(
             "of another version: it says {:?}, this program knows {:?}; --state names another",
@@ -174,7 +186,8 @@ fn check_version(dir: &Path) -> Result<(), String> {
             VERSION.trim_end()
         )),
         Err(refusal) if refusal.kind() == io::ErrorKind::NotFound => {
-            std::fs::write(&path, VERSION).map_err(|e| format!("cannot be written: {}", why(&e)))
+            plain::write(&path, VERSION.as_bytes())
+                .map_err(|e| format!("cannot be written: {}", why(&e)))
         }
         Err(refusal) => Err(format!("version: {}", why(&refusal))),
     }
@@ -191,30 +204,33 @@ mod tests {
     fn a_state_directory_is_made_private_and_marked() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/state");
-        let state = State::take(&path, || false).unwrap();
+        let state = State::take(&path, || None).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(std::fs::read_to_string(path.join("version")).unwrap(), VERSION);
         let pid = std::fs::read_to_string(path.join("pid")).unwrap();
         assert_eq!(pid, format!("{}\n", std::process::id()));
         drop(state);
         assert!(!path.join("pid").exists());
-        State::take(&path, || false).unwrap();
+        State::take(&path, || None).unwrap();
     }
 
     #[test]
     fn two_daemons_cannot_share_it() {
         let dir = tempfile::tempdir().unwrap();
-        let _held = State::take(dir.path(), || false).unwrap();
-        let error = State::take(dir.path(), || true).unwrap_err();
+        let _held = State::take(dir.path(), || None).unwrap();
+        let error = State::take(dir.path(), || Some("/m".into())).unwrap_err();
         assert_eq!(error.errno, Errno::EBUSY);
-        let words = format!("state in use by pid {}; --state names another", std::process::id());
+        let pid = std::process::id();
+        let words = format!(
+            "state in use by pid {pid}, whose machine is mounted at /m; --state names another"
+        );
         assert!(error.what.ends_with(&words), "{error}");
     }
 
     #[test]
     fn a_dying_daemon_is_waited_for() {
         let dir = tempfile::tempdir().unwrap();
-        let held = RefCell::new(Some(State::take(dir.path(), || false).unwrap()));
+        let held = RefCell::new(Some(State::take(dir.path(), || None).unwrap()));
         let mut daemon = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         std::fs::write(dir.path().join("pid"), daemon.id().to_string()).unwrap();
         let stdin = RefCell::new(daemon.stdin.take());
@@ -222,7 +238,7 @@ mod tests {
             // Its last moments: it lets go of the lock and ends.
             drop(held.take());
             drop(stdin.take());
-            false
+            None
         });
         assert!(next.is_ok());
         daemon.wait().unwrap();
@@ -232,7 +248,7 @@ mod tests {
     fn another_version_is_refused_in_words() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("version"), "spindle state 9\n").unwrap();
-        let error = State::take(dir.path(), || false).unwrap_err();
+        let error = State::take(dir.path(), || None).unwrap_err();
         assert!(error.what.contains("it says \"spindle state 9\""), "{error}");
     }
 
@@ -240,17 +256,17 @@ mod tests {
     fn what_cannot_be_a_directory_is_refused_in_words() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), "").unwrap();
-        let error = State::take(&dir.path().join("file/state"), || false).unwrap_err();
+        let error = State::take(&dir.path().join("file/state"), || None).unwrap_err();
         assert!(error.what.contains("cannot be made"), "{error}");
         std::fs::create_dir(dir.path().join("lock")).unwrap();
-        let error = State::take(dir.path(), || false).unwrap_err();
-        assert!(error.what.contains("cannot be written"), "{error}");
+        let error = State::take(dir.path(), || None).unwrap_err();
+        assert!(error.what.contains("lock cannot be written: Is a directory"), "{error}");
     }
 
     #[test]
     fn a_long_log_is_put_aside() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State::take(dir.path(), || false).unwrap();
+        let state = State::take(dir.path(), || None).unwrap();
         let log = state.log().unwrap();
         log.set_len(LOG_BYTES_MAX + 1).unwrap();
         assert_eq!(state.log().unwrap().metadata().unwrap().len(), 0);
@@ -260,7 +276,7 @@ mod tests {
     #[test]
     fn a_report_is_read_back_by_who_waited_for_that_life() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State::take(dir.path(), || false).unwrap();
+        let state = State::take(dir.path(), || None).unwrap();
         let report = Report {
             errors: vec!["sd0: medium error\nat 9".into()],
             still_open: vec!["pid 7 (cat) /dev/ttyS0".into()],

@@ -19,16 +19,27 @@ pub(super) struct Command {
     pub(super) name: String,
 }
 
-/// The commands that the node's driver takes.
+/// The commands that the node takes.
 pub(super) fn commands(node: &Node<'_>) -> Result<Vec<Command>, String> {
     let text = node.report("ioctls")?;
-    let own = text.lines().filter_map(|line| {
-        let (driver, rest) = line.split_once(' ')?;
-        let (number, name) = rest.split_once(' ').filter(|_| driver == node.driver)?;
-        let number = u32::from_str_radix(number.strip_prefix("0x")?, 16).ok()?;
-        Some(Command { number, name: name.to_owned() })
+    let own = of_driver(&text, &node.driver).filter(|(_, takers)| {
+        takers.is_none_or(|takers| takers.split(',').any(|taker| taker == node.name))
     });
-    Ok(own.collect())
+    Ok(own.map(|(command, _)| command).collect())
+}
+
+/// What the report tells of a driver: its commands, each with the nodes that take it where not all
+/// do.
+fn of_driver<'a>(
+    text: &'a str,
+    driver: &'a str,
+) -> impl Iterator<Item = (Command, Option<&'a str>)> {
+    text.lines().filter_map(move |line| {
+        let mut words = line.split(' ');
+        words.next().filter(|word| *word == driver)?;
+        let number = u32::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+        Some((Command { number, name: words.next()?.to_owned() }, words.next()))
+    })
 }
 
 pub(super) fn list(node: &Node<'_>, hall: &mut Hall<'_>) -> Result<(), String> {
@@ -75,7 +86,7 @@ pub(super) fn list(node: &Node<'_>, hall: &mut Hall<'_>) -> Result<(), String> {
 fn takes_none(node: &Node<'_>) -> String {
     match node.driver.as_str() {
         "none" => "it takes no commands, having no driver of its own".into(),
-        driver => format!("its driver {driver} takes no commands"),
+        _ => "it takes no commands".into(),
     }
 }
 
@@ -90,6 +101,14 @@ fn command(node: &Node<'_>, word: &str) -> Result<Command, String> {
     }
     if let Some(at) = commands.iter().position(|c| c.name.eq_ignore_ascii_case(word)) {
         return Ok(commands.swap_remove(at));
+    }
+    let text = node.report("ioctls")?;
+    let mut others = of_driver(&text, &node.driver);
+    if let Some((command, Some(takers))) =
+        others.find(|(command, _)| command.name.eq_ignore_ascii_case(word))
+    {
+        let (name, driver) = (command.name, &node.driver);
+        return Err(node.told(&format!("{name}: of driver {driver} only {takers} takes it")));
     }
     if commands.is_empty() {
         return Err(node.told(&format!("{word}: {}", takes_none(node))));
@@ -150,12 +169,20 @@ pub(super) fn give(node: &Node<'_>, args: &IoctlArgs, hall: &mut Hall<'_>) -> Re
             vec![("bytes", Value::Bytes(memory.first(len).to_vec()))]
         }
     };
+    let names = shape::bits_of(&name, &values);
     if hall.is_json {
-        return Ok(hall
-            .object(&json!({ "device": node.name, "command": name, "result": result,
-            "number": format!("{number:#x}"), "values": object_of(&values) }))?);
+        let mut object = json!({ "device": node.name, "command": name, "result": result,
+            "number": format!("{number:#x}"), "values": object_of(&values) });
+        if let Some(names) = names {
+            object["names"] = json!(names);
+        }
+        return Ok(hall.object(&object)?);
     }
-    Ok(hall.text(&plain(&values))?)
+    let text = plain(&values);
+    match names {
+        Some(names) => Ok(hall.line(&format!("{} {}", text.trim_end(), names.join(" ")))?),
+        None => Ok(hall.text(&text)?),
+    }
 }
 
 /// The bytes that a command is given.

@@ -59,6 +59,9 @@ impl Node<'_> {
         let path = path_of(device);
         let shown = device.display();
         let none = |why: &str| format!("devctl: {shown}: no node of a device ({why})");
+        if let Some(why) = of_the_tree(point, device) {
+            return Err(format!("devctl: {shown}: {why}"));
+        }
         match client::resolve(point, &path) {
             Ok(text) => Node::resolved(point, &text).ok_or_else(|| {
                 let why = text.lines().find_map(|line| line.strip_prefix("inode=none ("));
@@ -223,6 +226,24 @@ impl Node<'_> {
                 text.and_then(|text| unit_of(&text)).as_ref() == Some(unit)
             })
     }
+}
+
+/// What a name is, in words, that is no device's and yet one of the tree, and what is to be done
+/// with it.
+fn of_the_tree(point: &Path, name: &Path) -> Option<String> {
+    let inside = client::inside(point, name);
+    let inside = inside.strip_prefix("/").unwrap_or(&inside);
+    let path = point.join(inside);
+    let is_device = path.starts_with(point.join("dev")) || point.join("dev").join(name).exists();
+    let found = path.symlink_metadata().ok().filter(|_| !is_device)?;
+    let path = path.display();
+    Some(match inside.to_str()? {
+        "ctl" => "no device, but what commands to the machine go to: spindle ctl help".into(),
+        inside if inside.starts_with("proc/") => format!("no device, but a report: cat {path}"),
+        inside if inside.starts_with("nodes/") || inside.starts_with("mnt/") => return None,
+        _ if found.is_dir() => format!("no device, but a directory: ls {path}"),
+        _ => return None,
+    })
 }
 
 /// A lone name is one under `/dev`.

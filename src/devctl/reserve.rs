@@ -104,6 +104,8 @@ fn by_node(node: &Node<'_>, command: u32, bytes: &[u8]) -> Result<(), String> {
         Some(libc::EPERM) if command == SPINDLE_DEALLOCATE => {
             node.told("not reserved by your session")
         }
+        // Nothing else goes wrong with it that has these numbers.
+        _ if client::is_gone(&error) => node.told(&client::gone(node.point)),
         _ => node.told(&node.refused(&error)),
     })
 }

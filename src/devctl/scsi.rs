@@ -1,6 +1,6 @@
 //! Command blocks: one typed, LOG SENSE taken apart, and the sense that a refusal goes with.
 
-use super::call::{self, Argument, Memory, Sent};
+use super::call::{self, Argument, Memory, Obeyed, Sent};
 use super::hall::Hall;
 use super::ioctl::{commands, refused};
 use super::node::Node;
@@ -159,19 +159,24 @@ fn last(node: &Node<'_>) -> Result<Option<(Sense, i32)>, String> {
     Ok(Sense::own(memory.first(SPINDLE_SENSE_BYTES)))
 }
 
-/// Has the node obey a command block; the data that come back.
-fn obey(node: &Node<'_>, name: &str, cdb: &[u8], sent: Sent<'_>) -> Result<Vec<u8>, String> {
+/// Has the node obey a command block; what it made of it.
+fn obey(node: &Node<'_>, name: &str, cdb: &[u8], sent: Sent<'_>) -> Result<Obeyed, String> {
     let told = |why: &str| node.told(&format!("{name}: {why}"));
     let opened = node.open()?;
-    let done = call::command_block(&opened.file, cdb, sent).map_err(|error| {
+    call::command_block(&opened.file, cdb, sent).map_err(|error| {
         if error.raw_os_error() == Some(libc::ENOTTY) {
             let words = "it takes no SCSI commands (whole disks and their raw twins do)";
             return told(words);
         }
         told(&refused(node, &opened, &error))
-    })?;
+    })
+}
+
+/// That it was obeyed; else why not, in words.
+fn check(node: &Node<'_>, name: &str, done: &Obeyed) -> Result<(), String> {
+    let told = |why: &str| node.told(&format!("{name}: {why}"));
     match (done.status, Sense::fixed(&done.sense)) {
-        (GOOD, _) => Ok(done.data),
+        (GOOD, _) => Ok(()),
         (CHECK_CONDITION, Some(sense)) => Err(told(&format!("{} ({sense})", sense.words()))),
         (status, _) => Err(told(&format!("status {status:#04x}"))),
     }
@@ -204,13 +209,18 @@ pub(super) fn cdb(
         }
     };
     let sent = given.as_deref().map_or(Sent::Room(room as usize), Sent::Data);
-    let data = obey(node, &format!("cdb {:02x}", bytes[0]), &bytes, sent)?;
-    let digits = shape::hex(&data);
+    let name = format!("cdb {:02x}", bytes[0]);
+    let done = obey(node, &name, &bytes, sent)?;
+    let digits = shape::hex(&done.data);
     if hall.is_json {
-        let object = json!({ "device": node.name, "cdb": shape::hex(&bytes), "data": digits });
-        return Ok(hall.object(&object)?);
+        // What is refused is told to a program, too.
+        let sense = Sense::fixed(&done.sense).filter(|_| done.status != GOOD).map(Sense::json);
+        let object = json!({ "device": node.name, "cdb": shape::hex(&bytes), "data": digits,
+            "status": done.status, "sense": sense });
+        hall.object(&object)?;
     }
-    if digits.is_empty() { Ok(()) } else { Ok(hall.line(&digits)?) }
+    check(node, &name, &done)?;
+    if hall.is_json || digits.is_empty() { Ok(()) } else { Ok(hall.line(&digits)?) }
 }
 
 fn from_input() -> Result<Vec<u8>, String> {
@@ -291,8 +301,10 @@ pub(super) fn log_page(node: &Node<'_>, page: Page, hall: &mut Hall<'_>) -> Resu
     let [high, low] = u16::MAX.to_be_bytes();
     // The counters as they have added up until now.
     let cdb = [LOG_SENSE, 0, 0x40 | page, subpage, 0, 0, 0, high, low, 0];
-    let data = obey(node, &format!("log-page {page}"), &cdb, Sent::Room(usize::from(u16::MAX)))?;
-    let body = data.get(4..).unwrap_or_default();
+    let name = format!("log-page {page}");
+    let done = obey(node, &name, &cdb, Sent::Room(usize::from(u16::MAX)))?;
+    check(node, &name, &done)?;
+    let body = done.data.get(4..).unwrap_or_default();
     if page == 0 {
         let wide = if subpage == 0 { 1 } else { 2 };
         let pages: Vec<u8> = body.chunks(wide).map(|entry| entry[0]).collect();

@@ -102,6 +102,43 @@ pub(super) fn of(name: &str) -> Option<Shape> {
     })
 }
 
+/// Names of bits, as linux/tty.h and asm/termios.h have them.
+const MODEM: &[(u32, &str)] = &[
+    (0x0001, "LE"),
+    (0x0002, "DTR"),
+    (0x0004, "RTS"),
+    (0x0008, "ST"),
+    (0x0010, "SR"),
+    (0x0020, "CTS"),
+    (0x0040, "CAR"),
+    (0x0080, "RNG"),
+    (0x0100, "DSR"),
+    (0x2000, "OUT1"),
+    (0x4000, "OUT2"),
+    (0x8000, "LOOP"),
+];
+/// Names of bits, as linux/lp.h has them.
+const PRINTER: &[(u32, &str)] =
+    &[(0x80, "PBUSY"), (0x40, "PACK"), (0x20, "POUTPA"), (0x10, "PSELECD"), (0x08, "PERRORP")];
+
+/// The names of the bits that are set in what a command tells; `None`: its bits have none.
+pub(super) fn bits_of(command: &str, values: &[(&str, Value)]) -> Option<Vec<String>> {
+    let table = match command {
+        "TIOCMGET" => MODEM,
+        "LPGETSTATUS" => PRINTER,
+        _ => return None,
+    };
+    let [(_, Value::Number(number))] = values else { return None };
+    let mut rest = u32::try_from(*number).ok()?;
+    let mut names = Vec::new();
+    for (bit, name) in table.iter().filter(|(bit, _)| number & i128::from(*bit) != 0) {
+        names.push((*name).to_owned());
+        rest &= !bit;
+    }
+    names.extend((rest != 0).then(|| format!("{rest:#x}")));
+    Some(names)
+}
+
 /// A number, or bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
@@ -306,6 +343,18 @@ mod tests {
         }
         assert_eq!(of("NULL_REVERSE").unwrap().len(), super::super::call::size(0xc3e8_b510));
         assert_eq!(["MTIOCTOP", "MTIOCGET", "MTIOCPOS"].map(|n| of(n).unwrap().len()), [8, 48, 8]);
+    }
+
+    #[test]
+    fn bits_have_their_names_and_one_without_is_not_lost() {
+        let named = |name: &str, number| {
+            bits_of(name, &[("x", Value::Number(number))]).map(|names| names.join(" "))
+        };
+        assert_eq!(named("TIOCMGET", 0x166).unwrap(), "DTR RTS CTS CAR DSR");
+        assert_eq!(named("TIOCMGET", 0x1_0002).unwrap(), "DTR 0x10000");
+        assert_eq!(named("LPGETSTATUS", 0xd8).unwrap(), "PBUSY PACK PSELECD PERRORP");
+        assert_eq!(named("LPGETSTATUS", 0).unwrap(), "");
+        assert_eq!(named("BLKROGET", 1), None);
     }
 
     #[test]

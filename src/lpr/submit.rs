@@ -6,7 +6,7 @@ use super::{LprArgs, Office, Said, cannot_open};
 use crate::spool::text::STAGED_BY_LPR;
 use crate::words;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, stdin};
+use std::io::{ErrorKind, Write, stdin};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -133,13 +133,43 @@ impl Drop for Staged {
     }
 }
 
+/// A staged file that is made with its first byte: what has none uses up no job number.
+struct Draft<'a> {
+    office: &'a Office,
+    queue: &'a str,
+    /// Closed before it is removed.
+    staged: Option<(File, Staged)>,
+    /// Why it could not be made.
+    refusal: Option<String>,
+}
+
+impl Write for Draft<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        if self.staged.is_none() {
+            let staged = self.office.stage(self.queue);
+            self.staged = Some(staged.map_err(|why| {
+                self.refusal = Some(why.clone());
+                std::io::Error::other(why)
+            })?);
+        }
+        self.staged.as_mut().map_or(Ok(0), |(file, _)| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.staged.as_mut().map_or(Ok(()), |(file, _)| file.flush())
+    }
+}
+
 impl Office {
-    fn stage(&self, queue: &str) -> Result<(Staged, File), String> {
+    fn stage(&self, queue: &str) -> Result<(File, Staged), String> {
         for number in 0..100_000 {
             let name = format!("{STAGED_BY_LPR}{}-{number}", std::process::id());
             let path = self.path(queue, &name);
             match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(file) => return Ok((Staged { path, name, is_submitted: false }, file)),
+                Ok(file) => return Ok((file, Staged { path, name, is_submitted: false })),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                     return Err("Printer queue is disabled".into());
@@ -152,7 +182,8 @@ impl Office {
 
     /// Submits the files as one job; its number, and what could not be read.
     fn submit(&self, order: &Order<'_>) -> Result<(u64, Vec<String>), String> {
-        let (mut staged, mut out) = self.stage(&order.queue)?;
+        let (queue, staged, refusal) = (order.queue.as_str(), None, None);
+        let mut draft = Draft { office: self, queue, staged, refusal };
         let (mut parts, mut wrong) = (Vec::new(), Vec::new());
         let only_stdin = [PathBuf::from(STDIN)];
         let files = if order.files.is_empty() { &only_stdin[..] } else { order.files };
@@ -163,7 +194,8 @@ impl Office {
                     let is_stdin = name == STDIN;
                     let shown = if is_stdin { "(standard input)".into() } else { name };
                     let title = if is_stdin { "" } else { &shown };
-                    let bytes = order.dress.copy(file, title, &mut out, &order.queue)?;
+                    let copied = order.dress.copy(file, title, &mut draft, &order.queue);
+                    let bytes = copied.map_err(|why| draft.refusal.take().unwrap_or(why))?;
                     match bytes {
                         0 if is_stdin => wrong.push("standard input is empty".into()),
                         0 => wrong.push(format!("{shown} is an empty file")),
@@ -173,9 +205,9 @@ impl Office {
                 Err(words) => wrong.push(words),
             }
         }
-        if parts.is_empty() {
+        let Some((out, mut staged)) = draft.staged.take().filter(|_| !parts.is_empty()) else {
             return Err(wrong.join("\n"));
-        }
+        };
         let is_stdin = |(name, _): &(String, u64)| name == "(standard input)";
         if parts.len() == 1 && is_stdin(&parts[0]) {
             parts.clear(); // what has no name is standard input

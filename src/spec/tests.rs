@@ -105,7 +105,7 @@ fn special() -> Special {
     switch.add_driver(&Abacus);
     let attached = Abacus.attach(&UnitConfig::default(), &machine).unwrap();
     switch.add_unit(&Abacus, "abacus0", 0, attached);
-    Special::new(Arc::new(switch), &cache, &machine, &[]).unwrap()
+    Special::new(Arc::new(switch), &cache, &machine, (&[], &|_, _| String::new())).unwrap()
 }
 
 /// A command as the host passes it on: with as many bytes each way as its number says.

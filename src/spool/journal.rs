@@ -10,6 +10,7 @@
 
 use crate::error::{Errno, Error};
 use crate::sync::{Arc, Mutex};
+use devices::plain;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;
@@ -114,7 +115,7 @@ impl Journal {
     pub(super) fn open(dir: &Path) -> Result<(Journal, Vec<String>), Error> {
         let path = dir.join("journal");
         let told = |error: std::io::Error| host(&path, &error);
-        let bytes = match std::fs::read(&path) {
+        let bytes = match plain::read(&path, u64::MAX) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(told(error)),
@@ -133,7 +134,7 @@ impl Journal {
             log::warn!(target: "spool", "{}: {torn} torn bytes are dropped", path.display());
         }
         let options = File::options().read(true).write(true).create(true).truncate(false).clone();
-        let file = options.open(&path).map_err(told)?;
+        let file = plain::open(&path, &options).map_err(told)?;
         file.set_len(end).map_err(told)?;
         let mut bytes = end;
         if is_new {
@@ -258,7 +259,7 @@ impl Journal {
         let mut text = String::from(VERSION);
         text.extend(snapshot.iter().map(|record| line(record)));
         let options = File::options().read(true).write(true).create(true).truncate(true).clone();
-        let mut file = options.open(path)?;
+        let mut file = plain::open(path, &options)?;
         file.write_all(text.as_bytes())?;
         file.sync_data()?; // most of it now, where nobody waits for it
         Ok((Arc::new(file), text.len() as u64))

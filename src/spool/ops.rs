@@ -7,6 +7,7 @@
 use super::job::{Job, PRIORITY_MAX, Phase};
 use super::journal::Mark;
 use super::queue::{Core, Finished, Flags, Record, Wish};
+use super::text::STAGED_BY_LPR;
 use super::{GHOST_SECONDS, Spool, journal, no_job, now};
 use crate::error::{Errno, Error};
 use crate::file::Caller;
@@ -197,7 +198,12 @@ impl Spool {
         if job.active.is_some() {
             plan.wishes.push((id, Wish::Drop));
         }
-        plan.notes.push(Finished::new(job, job.total(), now(), format!("removed by {by}")));
+        // What lpr has staged and taken back was refused: it was never a job.
+        let is_of_lpr = job.name.as_encoded_bytes().starts_with(STAGED_BY_LPR.as_bytes());
+        if job.phase == Phase::Queued || !is_of_lpr {
+            let fate = format!("removed by {by}");
+            plan.notes.push(Finished::new(job, job.total(), now(), fate));
+        }
         plan.files.push(self.path_of(job));
         Ok(job.file_name().to_string_lossy().into_owned())
     }

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::sync::{Arc, Mutex};
 use devices::engine::Time;
 use devices::lp::{commands, conditions};
+use devices::sink::Sink;
 use devices::{CharDevice, Clock, Interrupt, IoError, Ioctl, WaitQueue};
 use std::fs::File;
 use std::io::Read;
@@ -40,9 +41,19 @@ pub(super) struct Printer {
     away: Interrupt,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Why the last try failed.
-    failed: Mutex<String>,
+    failed: Mutex<Failed>,
+    /// Something was tried with it: what is wrong is seen by that, not by a look at its output.
+    is_tried: AtomicBool,
     /// It would print what it is given: its hardware says so, and the last try did not just fail.
     is_well: AtomicBool,
+}
+
+/// Why a try failed.
+#[derive(Clone, Debug, Default)]
+struct Failed {
+    words: String,
+    /// Of a job in the printer's own queue, with which it is forgotten.
+    job: Option<u64>,
 }
 
 /// Why the printing of a job ended before its end.
@@ -72,8 +83,8 @@ impl Printer {
             }));
         }
         let (away, thread, failed) = (Interrupt::default(), Mutex::default(), Mutex::default());
-        let is_well = AtomicBool::new(true);
-        Arc::new(Printer { name, sink, unit, bell, away, thread, failed, is_well })
+        let (is_well, is_tried) = (AtomicBool::new(true), AtomicBool::new(false));
+        Arc::new(Printer { name, sink, unit, bell, away, thread, failed, is_tried, is_well })
     }
 
     pub(super) fn start(self: &Arc<Self>, spool: &Arc<Spool>) -> std::io::Result<()> {
@@ -92,6 +103,7 @@ impl Printer {
             }
         })?;
         *self.thread.lock() = Some(handle);
+        self.examine();
         Ok(())
     }
 
@@ -122,10 +134,48 @@ impl Printer {
         conditions(bits)
     }
 
-    /// What hinders it, or why its last try failed.
-    pub(super) fn trouble(&self) -> String {
-        let words = self.hindrance();
-        if words.is_empty() { self.failed.lock().clone() } else { words }
+    /// What hinders it, or why its last try failed: not of a job that its queue has no more.
+    pub(super) fn trouble(&self, spool: &Spool) -> String {
+        let hindrance = self.hindrance();
+        if !hindrance.is_empty() {
+            return hindrance;
+        }
+        let Failed { words, job } = self.failed.lock().clone();
+        if job.is_some_and(|id| !self.is_own(spool, id)) { String::new() } else { words }
+    }
+
+    /// Whether a job is in the printer's own queue.
+    fn is_own(&self, spool: &Spool, id: u64) -> bool {
+        spool.core.lock().jobs.get(&id).is_some_and(|job| job.queue == self.name)
+    }
+
+    fn note_failure(&self, spool: &Spool, id: Option<u64>, words: impl Into<String>) {
+        let job = id.filter(|id| self.is_own(spool, *id));
+        *self.failed.lock() = Failed { words: words.into(), job };
+    }
+
+    fn forget_failure(&self) {
+        *self.failed.lock() = Failed::default();
+    }
+
+    /// Says what of its output is not there; it may come. On a thread of its own, for names of
+    /// hosts may be waited for long.
+    fn examine(self: &Arc<Self>) {
+        let Ok(sink) = Sink::parse(&self.sink, None) else { return };
+        let me = Arc::downgrade(self);
+        let look = move || {
+            let Some(words) = sink.absence() else { return };
+            let Some(me) = me.upgrade() else { return };
+            log::warn!(target: "spool", "{}: {words}", me.name);
+            let mut failed = me.failed.lock();
+            if !me.is_tried.load(Ordering::Acquire) {
+                *failed = Failed { words, job: None };
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("sink-{}", self.name));
+        if let Err(refusal) = thread.spawn(look) {
+            log::warn!(target: "spool", "{}: its output is not looked at: {refusal}", self.name);
+        }
     }
 
     /// Looks whether it may have a class's job; the others hear when that has changed, for a job
@@ -179,13 +229,16 @@ impl Printer {
                     spool.ring();
                 } else if let Err(error) = self.unit.open() {
                     // Somebody prints past us; he will be through some time.
-                    *self.failed.lock() = error.to_string();
+                    self.is_tried.store(true, Ordering::Release);
+                    self.note_failure(spool, None, error.to_string());
                     if !self.pause(spool, &mut pause, None) {
                         return;
                     }
                     continue;
                 } else {
-                    self.failed.lock().clear();
+                    if self.is_tried.load(Ordering::Acquire) {
+                        self.forget_failure();
+                    }
                     is_open = true;
                 }
                 continue;
@@ -241,21 +294,22 @@ impl Printer {
 
     /// Prints a job and puts it where it belongs then. `false`: called away.
     fn serve(&self, spool: &Spool, id: u64, path: &PathBuf, pause: &mut u64) -> bool {
+        self.is_tried.store(true, Ordering::Release);
         let outcome = self.print(spool, id, path);
         if outcome.is_err() {
             spool.core.lock().ending.remove(&id);
         }
         if let Ok(()) = outcome {
-            self.failed.lock().clear();
+            self.forget_failure();
             *pause = TRY_NANOS;
             while let Err(error) = spool.printed(id, &self.name) {
                 // It must not be printed again: nothing else is until this is written down.
-                *self.failed.lock() = error.to_string();
+                self.note_failure(spool, None, error.to_string());
                 if !self.pause(spool, pause, None) {
                     return false;
                 }
             }
-            self.failed.lock().clear();
+            self.forget_failure();
             let mut core = spool.core.lock();
             core.wishes.remove(&id);
             core.ending.remove(&id);
@@ -279,7 +333,7 @@ impl Printer {
                 log::warn!(target: "spool", "{}: job {id}: {why}", self.name);
                 let _ = self.ioctl(commands::RESET, &[]); // what it says does not matter
                 let _ = self.ioctl(commands::END, b"cut");
-                *self.failed.lock() = why;
+                self.note_failure(spool, Some(id), why);
                 return self.fail(spool, id, pause);
             }
             Ok(()) => return true,
@@ -450,12 +504,12 @@ impl Printer {
                 Ok(_) => {
                     rest = &rest[taken..];
                     pause = TRY_NANOS;
-                    self.failed.lock().clear();
+                    self.forget_failure();
                 }
                 Err(Cut::Trouble(why)) if why == IoError::NoSpace.to_string() && is_told => {
                     let done = usize::try_from(u64::from_le_bytes(done)).unwrap_or(0);
                     rest = &rest[done.min(taken)..];
-                    *self.failed.lock() = "no room for its output on the host".into();
+                    self.note_failure(spool, Some(id), "no room for its output on the host");
                     if !self.pause(spool, &mut pause, Some(id)) {
                         return Err(Cut::Away);
                     }
@@ -475,7 +529,7 @@ impl Printer {
         let step = || -> Result<(), Cut> {
             let told = |error: IoError| Cut::Trouble(error.to_string());
             self.ioctl(commands::RESET, &[]).map_err(told)?;
-            if self.trouble().is_empty() {
+            if self.hindrance().is_empty() {
                 self.unit.write(0, b"\x0c").map_err(told)?;
                 self.outcome(spool, None)?;
             }

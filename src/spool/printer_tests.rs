@@ -127,6 +127,78 @@ fn at_any_moment(line: &'static str) -> Vec<Seen> {
     all
 }
 
+/// Its output always fails.
+struct Broken(Arc<WaitQueue>);
+
+impl CharDevice for Broken {
+    fn read(&self, _: u64, _: &mut [u8]) -> Result<usize, IoError> {
+        Err(IoError::Invalid)
+    }
+
+    fn write(&self, _: u64, _: &[u8]) -> Result<usize, IoError> {
+        Err(IoError::Hardware)
+    }
+
+    fn ioctl(&self, call: &mut Ioctl<'_>) -> Result<(), IoError> {
+        if call.cmd == commands::OUTCOME { Err(IoError::Hardware) } else { Ok(()) }
+    }
+
+    fn waits(&self) -> Option<Arc<WaitQueue>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// A started queue upon such a printer.
+fn broken(dir: &std::path::Path, sink: &str) -> Arc<Spool> {
+    let spool = Spool::open(Settings {
+        dir: dir.to_owned(),
+        owner: (0, 0),
+        queues: vec![QueueSettings { name: "lp0".into(), ..QueueSettings::default() }],
+        printers: vec![PrinterUnit {
+            name: "lp0".into(),
+            unit: Arc::new(Broken(Arc::default())),
+            sink: sink.into(),
+        }],
+        engine: Engine::new(Time::Real),
+    })
+    .unwrap();
+    spool.engine.start().unwrap();
+    spool.start().unwrap();
+    spool
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let clock = std::time::SystemTime::now();
+    while !is_so() {
+        assert!(clock.elapsed().unwrap().as_secs() < 20, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_trouble_of_a_job_is_forgotten_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = broken(dir.path(), "out");
+    let begun = spool.begin("lp0", "x".as_ref(), (0, 0), false).unwrap();
+    let writer = spool.writer(begun.id, begun.file, false).unwrap();
+    let call = crate::file::Call { caller: ROOT, flags: 0, id: 1 };
+    crate::spool::tests::finish(writer.write(&call, 0, TEXT.as_bytes())).unwrap();
+    writer.release();
+    until("its failure", || spool.view("lp0").trouble.contains("out failed"));
+    ctl(&spool, "rm 1").unwrap();
+    assert_eq!(spool.view("lp0").short(), "no entries\n");
+    spool.stop();
+}
+
+#[test]
+fn an_output_that_is_not_there_is_told_before_there_is_a_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = broken(dir.path(), "|no-such-command");
+    let words = "lp0: its command no-such-command is not to be found\nno entries\n";
+    until("a warning", || spool.view("lp0").short() == words);
+    spool.stop();
+}
+
 #[test]
 fn what_is_held_is_not_on_paper_whole_and_what_is_on_paper_whole_is_not_held() {
     let all = at_any_moment("hold 1");

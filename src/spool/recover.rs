@@ -116,8 +116,11 @@ impl Spool {
                 let id = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
                 if let Some(id) = id {
                     let told = |error: std::io::Error| journal::host(&entry.path(), &error);
-                    let len = entry.metadata().map_err(told)?.len();
-                    files.insert(id, (entry.path(), len));
+                    let found = entry.metadata().map_err(told)?;
+                    // What somebody put there that is no plain file was never a job's.
+                    if found.is_file() {
+                        files.insert(id, (entry.path(), found.len()));
+                    }
                 }
             }
         }

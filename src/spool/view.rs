@@ -91,7 +91,7 @@ impl Spool {
     /// What hinders the printer of a queue; of a class, when all of its printers are hindered.
     fn trouble(&self, queue: &str) -> String {
         if let Some(printer) = self.printers.iter().find(|printer| printer.name == queue) {
-            let words = printer.trouble();
+            let words = printer.trouble(self);
             return if words.is_empty() { words } else { format!("{queue}: {words}") };
         }
         let members = self.core.lock().queues.get(queue).map(|queue| queue.members.clone());

@@ -21,12 +21,12 @@ use super::memfs::DeviceName;
 use crate::error::{Errno, Error};
 use crate::file::{Device, DeviceKind};
 use crate::sync::Mutex;
-use devices::DevId;
+use devices::{DevId, plain};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -163,16 +163,14 @@ fn host_error(path: &Path, failure: &std::io::Error) -> Error {
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    plain::read(path, FILE_BYTES_MAX + 1)
 }
 
 /// Replaces a file as a whole.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let beside = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let how = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+    let mut file = plain::open(&beside, &how)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&beside, path)?;

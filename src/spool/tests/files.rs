@@ -68,6 +68,21 @@ fn a_removed_job_takes_no_more_writes() {
 }
 
 #[test]
+fn what_lpr_takes_back_was_no_job_and_leaves_no_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let spool = open(dir.path());
+    let fs = SpoolFs::new(&spool);
+    let lp0 = dir_of(&fs, "lp0");
+    for (id, name) in [(1, ".lpr-9-0"), (2, ".mine"), (3, "job")] {
+        write_file(&fs, ALICE, lp0, name, "text").release();
+        ctl(&spool, ALICE, "lp0", &format!("rm {id}")).unwrap();
+    }
+    let log = spool.log_text("lp0");
+    let ids: Vec<&str> = log.lines().map(|line| line.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(ids, ["2", "3"], "{log}");
+}
+
+#[test]
 fn clean_removes_old_staged_files_and_nothing_that_may_be_submitted_right_now() {
     let dir = tempfile::tempdir().unwrap();
     let spool = open(dir.path());
