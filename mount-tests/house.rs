@@ -45,7 +45,8 @@ impl House {
 
     /// A place for a machine; nothing is mounted yet.
     pub fn unmounted(args: &[&str]) -> House {
-        let dir = tempfile::Builder::new().prefix("spindle-").tempdir().expect("a directory");
+        let dir = tempfile::Builder::new().prefix("spindle-").tempdir_in(plain_place());
+        let dir = dir.expect("a directory");
         House { dir, args: args.iter().map(|&arg| arg.to_owned()).collect() }
     }
 
@@ -93,7 +94,7 @@ impl House {
 
     /// Waits until the daemon of that process id is gone.
     pub fn await_end(&self, pid: u32) {
-        wait_for("the daemon's end", || !Path::new(&format!("/proc/{pid}")).exists());
+        wait_for("the daemon's end", || !lives(pid));
     }
 
     /// Runs a script; it must succeed. Answers its output.
@@ -179,9 +180,9 @@ impl Drop for House {
         }
         let _ = said(self.spindle().arg("umount").arg(self.tree()));
         if let Ok(pid) = std::fs::read_to_string(self.state().join("pid")) {
-            let pid = pid.trim().to_owned();
-            if Path::new(&format!("/proc/{pid}")).exists() {
-                let _ = said(Command::new("kill").args(["-9", &pid]));
+            let pid = pid.trim();
+            if pid.parse().is_ok_and(lives) {
+                let _ = said(Command::new("kill").args(["-9", pid]));
             }
         }
         if is_mounted() {
@@ -251,6 +252,22 @@ pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Whether a process has not ended. One that has may stay in `/proc` (as a zombie) for as long as
+/// the parent that it was left to does not ask: in a container often for ever.
+pub fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// Where temporary directories go: `$TMPDIR`, unless its name would have to be quoted in scripts, or
+/// leaves no room for that of a socket (107 bytes).
+fn plain_place() -> PathBuf {
+    let place = std::env::temp_dir();
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+".contains(&b);
+    let bytes = place.as_os_str().as_encoded_bytes();
+    if bytes.len() < 60 && bytes.iter().all(|&b| is_plain(b)) { place } else { "/tmp".into() }
 }
 
 /// Whether a program of that name can be run.

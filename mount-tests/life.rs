@@ -158,7 +158,7 @@ fn ordinary_user() {
               [ \\$(head -c 2 io/dev/sd0) = me ]
               [ \\$(stat -c %u io/dev/sd0) = 65534 ]
               p=\\$(cat .local/state/spindle/default/pid); kill -9 \\$p
-              while kill -0 \\$p 2>/dev/null; do :; done
+              while grep -qs ^State:.[^ZX] /proc/\\$p/status; do :; done
               spindle mount io; [ \\$(head -c 2 io/dev/sd0) = me ]; spindle umount io
               ! grep -q home/io.fuse.spindle /proc/mounts\"'",
     );
