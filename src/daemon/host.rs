@@ -7,10 +7,13 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// Where the host tells of its mounts; polls as exceptional when they change.
 pub(super) const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// Where the helper of FUSE is looked for.
+const HELPERS: [&str; 3] = ["fusermount3", "/usr/bin/fusermount3", "/bin/fusermount3"];
 
 /// A line of the host's mount table (proc_pid_mountinfo(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,12 +129,36 @@ pub(super) fn detach(path: &Path) -> Result<(), Error> {
     if refusal != nix::errno::Errno::EPERM {
         return Err(refuse(refusal.desc().to_owned()));
     }
-    let output = Command::new("fusermount3").args(["-u", "-z", "--"]).arg(path).output();
+    let output = fusermount(path);
     let output = output.map_err(|e| refuse(format!("fusermount3 (package fuse3): {}", why(&e))))?;
     if output.status.success() {
         return Ok(());
     }
     Err(refuse(String::from_utf8_lossy(output.stderr.trim_ascii()).into_owned()))
+}
+
+/// The helper takes the mount away: that of `$FUSERMOUNT_PATH`, that in `$PATH`, or that where it
+/// mostly is, as for mounting.
+fn fusermount(path: &Path) -> io::Result<Output> {
+    let named = std::env::var_os("FUSERMOUNT_PATH").filter(|name| !name.is_empty());
+    let places = HELPERS.iter().map(OsString::from);
+    let mut last = io::ErrorKind::NotFound.into();
+    for program in named.into_iter().chain(places) {
+        match Command::new(program).args(["-u", "-z", "--"]).arg(path).output() {
+            Err(refusal) => last = refusal,
+            done => return done,
+        }
+    }
+    Err(last)
+}
+
+/// Takes a mount away whose daemon is gone, if there is one that is ours.
+///
+/// # Errors
+/// In words.
+pub(super) fn bury(path: &Path) -> Result<(), Error> {
+    let is_ours = mounted_at(path).is_ok_and(|mount| mount.is_some_and(|mount| mount.is_ours()));
+    if is_ours && is_dead(path) { detach(path) } else { Ok(()) }
 }
 
 /// Makes sure that a tree can be mounted at `path`, making the directory if there is none; a
