@@ -220,7 +220,7 @@ impl Holders {
         engine: &Arc<Engine>,
     ) -> Result<Answer<()>, Error> {
         let (owner, end) = session(caller.pid).ok_or_else(|| {
-            let words = "your process is not to be seen from here (another pid name space?)";
+            let words = "your process is not to be seen (another pid name space?)";
             Error::new(Errno::EPERM, format!("{name}: {words}"))
         })?;
         let queue = unit.waits();
