@@ -45,9 +45,7 @@ impl House {
 
     /// A place for a machine; nothing is mounted yet.
     pub fn unmounted(args: &[&str]) -> House {
-        let dir = tempfile::Builder::new().prefix("spindle-").tempdir_in(plain_place());
-        let dir = dir.expect("a directory");
-        House { dir, args: args.iter().map(|&arg| arg.to_owned()).collect() }
+        House { dir: directory(), args: args.iter().map(|&arg| arg.to_owned()).collect() }
     }
 
     /// Where the tree is (`$M`).
@@ -261,13 +259,32 @@ pub fn lives(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
 
-/// Where temporary directories go: `$TMPDIR`, unless its name would have to be quoted in scripts, or
+/// A temporary directory: in `$TMPDIR`, unless its name would have to be quoted in scripts, or
 /// leaves no room for that of a socket (107 bytes).
-fn plain_place() -> PathBuf {
+pub fn directory() -> TempDir {
     let place = std::env::temp_dir();
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+".contains(&b);
     let bytes = place.as_os_str().as_encoded_bytes();
-    if bytes.len() < 60 && bytes.iter().all(|&b| is_plain(b)) { place } else { "/tmp".into() }
+    let is_fit = bytes.len() < 60 && bytes.iter().all(|&b| is_plain(b));
+    let place = if is_fit { &place } else { Path::new("/tmp") };
+    tempfile::Builder::new().prefix("spindle-").tempdir_in(place).expect("a directory")
+}
+
+/// What a shell without job control starts in the background ignores SIGINT and SIGQUIT, what nohup(1)
+/// starts SIGHUP, and so would all that the checks start and send these: we start again without.
+pub fn hear_signals() {
+    const AGAIN: &str = "SPINDLE_TESTS_HEAR";
+    const SIGPIPE: u64 = 1 << 12; // ignored by the standard library, but not by what it starts
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    if ignored.is_none_or(|set| set & !SIGPIPE == 0) || std::env::var_os(AGAIN).is_some() {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut again = Command::new("env");
+    again.arg("--default-signal").arg(program).args(std::env::args_os().skip(1)).env(AGAIN, "1");
+    eprintln!("some signals stay ignored: env: {}", again.exec());
 }
 
 /// Whether a program of that name can be run.

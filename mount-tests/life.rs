@@ -17,7 +17,11 @@ pub const CHECKS: &[Check] = &[
     check("an_ordinary_users_life", &["root", "setpriv", "unshare", "fusermount3"], ordinary_user),
     check("a_caller_that_ignores_signals_is_no_hindrance", &[], ignored_signals),
     check("the_state_is_its_owners_whatever_the_umask", &[], umasks),
-    check("a_daemon_killed_while_it_mounts_leaves_no_dead_mount", &["strace"], killed_at_mount),
+    check(
+        "a_daemon_killed_while_it_mounts_leaves_no_dead_mount",
+        &["root", "strace"],
+        killed_at_mount,
+    ),
     check("foreground_logs_to_stderr", &["timeout"], foreground),
     check("kd_01_an_idle_daemon_costs_nothing", &[], idle),
 ];

@@ -94,6 +94,7 @@ fn trial(room: &str, check: &Check, cannot_mount: Option<&String>) -> Trial {
 }
 
 fn main() {
+    house::hear_signals();
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(2)); // each check is a daemon or two
     let cannot_mount = house::cannot_mount();

@@ -379,7 +379,7 @@ fn full_disk() {
 }
 
 fn full_output() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::house::directory();
     let sink = format!("lp0.sink={}/o/out", dir.path().display());
     let h = House::unmounted(&["--set", &sink]);
     let o = dir.path().join("o");
@@ -467,13 +467,14 @@ fn ten_thousand() {
         let taken = begun.elapsed();
         eprintln!("{command}: {taken:?}");
         assert!(lines >= 10_000, "{command}: {lines}");
-        assert!(taken < Duration::from_secs(1), "{command}: {taken:?}");
+        // Users run what is optimised.
+        let limit = if cfg!(debug_assertions) { 4 } else { 1 };
+        assert!(taken < Duration::from_secs(limit), "{command}: {taken:?}");
     }
     h.kill();
     let begun = Instant::now();
     h.mount();
     eprintln!("recovery: {:?}", begun.elapsed());
-    // Users run what is optimised.
     let limit = if cfg!(debug_assertions) { 4 } else { 2 };
     assert!(begun.elapsed() < Duration::from_secs(limit), "{:?}", begun.elapsed());
     assert!(sh(&h, "spindle lpq").lines().count() >= 10_000);
