@@ -169,24 +169,30 @@ impl Drop for House {
         if std::thread::panicking() {
             eprintln!("--- log of the machine\n{}", self.log());
         }
-        let is_mounted = || {
-            let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-            mounts.contains(&format!(" {} fuse", self.tree().display()))
-        };
-        if !is_mounted() {
-            return;
+        for tree in self.mounts() {
+            let _ = said(self.spindle().arg("umount").arg(&tree));
         }
-        let _ = said(self.spindle().arg("umount").arg(self.tree()));
         if let Ok(pid) = std::fs::read_to_string(self.state().join("pid")) {
             let pid = pid.trim();
             if pid.parse().is_ok_and(lives) {
                 let _ = said(Command::new("kill").args(["-9", pid]));
             }
         }
-        if is_mounted() {
-            let tree = self.tree();
+        for tree in self.mounts() {
             let _ = said(Command::new("fusermount3").args(["-u", "-z"]).arg(&tree));
         }
+    }
+}
+
+impl House {
+    /// The trees mounted beneath this house, also those that its checks mounted themselves.
+    fn mounts(&self) -> Vec<String> {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let beneath = format!("{}/", self.dir.path().display());
+        let words = mounts.lines().map(|line| line.split(' ').skip(1));
+        let trees = words.filter_map(|mut words| Some((words.next()?, words.next()?)));
+        let ours = trees.filter(|(at, kind)| at.starts_with(&beneath) && kind.starts_with("fuse"));
+        ours.map(|(at, _)| at.to_owned()).collect()
     }
 }
 
@@ -306,4 +312,11 @@ pub fn cannot_mount() -> Option<String> {
 pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+}
+
+/// Whether the tests run as the root who may do everything, not as one of a user name space, who has
+/// no other user to become and no device to make.
+pub fn is_true_root() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
 }

@@ -14,6 +14,7 @@ pub const CHECKS: &[Check] = &[
     check("the_daemon_keeps_nothing_of_its_caller", &[], descriptors),
     check("a_disk_on_an_existing_image", &[], existing_image),
     check("in_a_user_name_space_without_fusermount", &["unshare"], user_name_space),
+    check("anothers_proc_is_refused_in_words", &["root", "unshare"], anothers_proc),
     check("an_ordinary_users_life", &["root", "setpriv", "unshare", "fusermount3"], ordinary_user),
     check("a_caller_that_ignores_signals_is_no_hindrance", &[], ignored_signals),
     check("the_state_is_its_owners_whatever_the_umask", &[], umasks),
@@ -145,6 +146,15 @@ fn user_name_space() {
             spindle mount $M --state $S; printf U | dd of=$M/dev/sd0 conv=notrunc status=none
             [ $(head -c 1 $M/dev/sd0) = U ]; spindle umount $M'
           [ $(head -c 1 $S/sd0.img) = U ]");
+}
+
+/// Whoever sends a call would be looked up under a number that is another's there.
+fn anothers_proc() {
+    let h = House::unmounted(&[]);
+    let said = h.try_sh("unshare -pf sh -c 'spindle mount $M --state $S && spindle umount $M'");
+    let told = said.err.contains("/proc: shows another pid name space") && said.status == 1;
+    assert!(told && said.err.contains("mount -t proc"), "{said:?}");
+    h.sh("[ ! -e $M ]; ! unshare -pf sh -c 'spindle doctor' >$T/d; grep -q '^lacks  /proc ' $T/d");
 }
 
 fn ordinary_user() {

@@ -5,7 +5,7 @@
 
 use crate::words;
 use serde_json::json;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
@@ -97,6 +97,7 @@ pub fn examine(host: &Host) -> Vec<Finding> {
     vec![
         device(host),
         helper(host),
+        processes(host),
         allow_other(host),
         kernel(host),
         user_name_spaces(host),
@@ -202,6 +203,18 @@ fn helper(host: &Host) -> Finding {
             found(WHAT, verdict, format!("{shown} is not set-user-id root"), mend)
         }
         Err(error) => found(WHAT, verdict, words::of_host(&error), ""),
+    }
+}
+
+fn processes(host: &Host) -> Finding {
+    const WHAT: &str = "/proc";
+    let lacks = |words: &str| found(WHAT, Verdict::Lacks, words, "mount -t proc proc /proc");
+    match std::fs::read_link(host.path("/proc/self")) {
+        Ok(link) if link.as_os_str() == OsStr::new(&std::process::id().to_string()) => {
+            ok(WHAT, "shows our processes")
+        }
+        Ok(_) => lacks("shows another pid name space than ours"),
+        Err(error) => lacks(&words::of_host(&error)),
     }
 }
 
@@ -319,6 +332,20 @@ mod tests {
         assert!(lacks("/dev/fuse") && lacks("fusermount3") && !can_mount(&findings));
         let shown = show(&findings);
         assert!(shown.contains("mend it with: sudo apt-get install fuse3"), "{shown}");
+    }
+
+    #[test]
+    fn processes_must_have_the_numbers_that_we_know() {
+        let dir = tempfile::tempdir().unwrap();
+        let verdict = || processes(&host(dir.path(), true)).verdict;
+        assert_eq!(verdict(), Verdict::Lacks);
+        std::fs::create_dir(dir.path().join("proc")).unwrap();
+        let link = dir.path().join("proc/self");
+        for (pid, wanted) in [(1, Verdict::Lacks), (std::process::id(), Verdict::Ok)] {
+            std::os::unix::fs::symlink(pid.to_string(), &link).unwrap();
+            assert_eq!(verdict(), wanted);
+            std::fs::remove_file(&link).unwrap();
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::error::{Errno, Error};
 use crate::fuse::session::KIND;
 use nix::mount::{MntFlags, umount2};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -32,6 +32,23 @@ impl HostMount {
     /// Whether a daemon of this user's serves it, or served it.
     pub(super) fn is_ours(&self) -> bool {
         self.kind == KIND && self.user == Some(nix::unistd::getuid().as_raw())
+    }
+}
+
+/// Sees that `/proc` shows processes by the numbers that we know them by; else a caller would be
+/// taken for whoever has his number in another pid name space.
+///
+/// # Errors
+/// In words.
+pub(super) fn check_proc() -> Result<(), Error> {
+    let refuse = |what: &str| {
+        let words = format!("/proc: {what}; `mount -t proc proc /proc` mends it");
+        Err(Error::new(Errno::EIO, words))
+    };
+    match std::fs::read_link("/proc/self") {
+        Ok(link) if link.as_os_str() == OsStr::new(&std::process::id().to_string()) => Ok(()),
+        Ok(_) => refuse("shows another pid name space than ours (unshare has --mount-proc)"),
+        Err(refusal) => refuse(&why(&refusal)),
     }
 }
 

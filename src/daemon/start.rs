@@ -137,6 +137,7 @@ fn live(
     housed: impl FnOnce(&State) -> Result<(), Error>,
     ready: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
+    host::check_proc()?;
     let mountpoint = host::canonical(&plan.mountpoint)?;
     let dir = host::canonical(&plan.state)?;
     if host::is_within(&dir, &mountpoint) {
