@@ -272,6 +272,12 @@ fn ptrace(host: &Host) -> Finding {
         1 | 2 => host.is_root,
         _ => false,
     };
+    if host.is_root && is_enough && !has_ptrace(&host.text("/proc/self/status")) {
+        let words = "root here is without CAP_SYS_PTRACE: device commands of other users whose \
+                     number has no size (SG_IO) get ENOTTY";
+        let mend = "in a container: start it with --cap-add SYS_PTRACE";
+        return found(WHAT, Verdict::Note, words, mend);
+    }
     if is_enough {
         return ok(WHAT, format!("{scope}: device commands reach their caller's memory"));
     }
@@ -281,6 +287,15 @@ fn ptrace(host: &Host) -> Finding {
         _ => "sudo sysctl -w kernel.yama.ptrace_scope=0",
     };
     found(WHAT, Verdict::Note, words, mend)
+}
+
+/// Whether the text of `/proc/self/status` has that capability among the effective ones; also where
+/// it tells none.
+fn has_ptrace(status: &str) -> bool {
+    const CAP_SYS_PTRACE: u32 = 19;
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.is_none_or(|set| set >> CAP_SYS_PTRACE & 1 == 1)
 }
 
 /// Each call that waits keeps a descriptor.
@@ -404,6 +419,17 @@ mod tests {
             write(dir.path(), "proc/sys/kernel/yama/ptrace_scope", scope);
             assert_eq!(ptrace(&host(dir.path(), false)).verdict == Verdict::Ok, mine);
             assert_eq!(ptrace(&host(dir.path(), true)).verdict == Verdict::Ok, roots);
+        }
+    }
+
+    #[test]
+    fn a_containers_root_may_lack_a_capability() {
+        let dir = tempfile::tempdir().unwrap();
+        for (set, verdict) in [("a82425fb", Verdict::Note), ("1ffffffffff", Verdict::Ok)] {
+            let status = format!("Name:\tspindle\nCapEff:\t{set:0>16}\nCapBnd:\t0\n");
+            write(dir.path(), "proc/self/status", &status);
+            assert_eq!(ptrace(&host(dir.path(), true)).verdict, verdict);
+            assert_eq!(ptrace(&host(dir.path(), false)).verdict, Verdict::Ok);
         }
     }
 
