@@ -276,8 +276,8 @@ pub fn directory() -> TempDir {
     tempfile::Builder::new().prefix("spindle-").tempdir_in(place).expect("a directory")
 }
 
-/// What a shell without job control starts in the background ignores SIGINT and SIGQUIT, what nohup(1)
-/// starts SIGHUP, and so would all that the checks start and send these: we start again without.
+/// What a shell without job control starts in the background ignores SIGINT and SIGQUIT, what
+/// nohup(1) starts SIGHUP, and so would all that the checks start: we start again without.
 pub fn hear_signals() {
     const AGAIN: &str = "SPINDLE_TESTS_HEAR";
     const SIGPIPE: u64 = 1 << 12; // ignored by the standard library, but not by what it starts
@@ -314,8 +314,8 @@ pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }
 
-/// Whether the tests run as the root who may do everything, not as one of a user name space, who has
-/// no other user to become and no device to make.
+/// Whether the tests run as the root who may do everything, not as one of a user name space, who
+/// has no other user to become and no device to make.
 pub fn is_true_root() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
