@@ -318,11 +318,14 @@ fn class() {
 }
 
 fn killed_in_mid_job() {
-    let h = House::with(&["--set", "lp0.rate=20000/s"]);
+    let h = House::with(&["--set", "lp0.rate=200/s"]);
+    // Slowly, until all are in their order behind the first.
     sh(
         &h,
-        "for n in 1 2 3 4 5; do seq $((n * 1000)) >$T/$n; done
-          for n in 1 2 3 4 5; do cp $T/$n $M/spool/lp0/; done; spindle lp -i lp0-5 -q 80",
+        "for n in 1 2 3 4 5; do seq $((n * 1000)) >$T/$n; done; cp $T/1 $M/spool/lp0/
+          until spindle lpq | grep -q ^active; do :; done
+          for n in 2 3 4 5; do cp $T/$n $M/spool/lp0/; done; spindle lp -i lp0-5 -q 80
+          ctl set lp0.rate 20000/s",
     );
     let first = std::fs::metadata(h.scratch().join("1")).unwrap().len();
     wait_for("the second job", || out(&h, "lp0.out").len() as u64 > first + 2000);
@@ -330,6 +333,7 @@ fn killed_in_mid_job() {
     let begun = out(&h, "lp0.out").len();
     sh(&h, "mv $S/lp0.out $T/first.out");
     h.mount();
+    h.ctl("set lp0.rate 1M/s");
     drained(&h, "lp0");
     sh(
         &h,
