@@ -12,7 +12,11 @@ pub const CHECKS: &[Check] = &[
     check("a_gpt_makes_partitions_with_files_in_them", &["sfdisk", "mkfs.vfat", "mcopy"], gpt),
     check("redirections_and_truncation_on_nodes", &[], redirections),
     check("null_zero_full_random", &[], small_devices),
-    check("a_loop_device_on_a_node_can_be_mounted", &["root", "losetup", "mke2fs"], loop_device),
+    check(
+        "a_loop_device_on_a_node_can_be_mounted",
+        &["/dev/loop-control", "root", "losetup", "mke2fs"],
+        loop_device,
+    ),
     check("if_02_raw_transfers_off_the_sector_are_refused", &[], raw_alignment),
     check("raw_and_block_nodes_share_the_medium", &[], raw_twin),
 ];

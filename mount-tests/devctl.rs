@@ -51,6 +51,9 @@ fn every_command() {
                 Some("tells") => assert!(said.status == 0 && !said.out.is_empty(), "{told}"),
                 Some("see") => assert!(said.err.contains("cdb HEX"), "{told}"),
                 Some(_) => assert!(said.status == 2 && said.err.contains(": wants "), "{told}"),
+                None if name == "TIOCVHANGUP" && !crate::house::is_root() => {
+                    assert!(said.err.contains("Operation not permitted"), "{told}");
+                }
                 None if name == "SPINDLE_DEALLOCATE" => assert_eq!(said.status, 1, "{told}"),
                 None => assert!(said.status == 0 && said.out.is_empty(), "{told}"),
             }
@@ -262,7 +265,10 @@ fn ordinary_user() {
           grep -q 'sd0 last unknown: Permission denied' $T/o
           not 'no node of a device' u sd9; not 'takes no commands' u lp0
           chmod 666 $M/dev/sd0 $M/dev/nst0; [ $(u sd0 ioctl BLKGETSIZE64) = 67108864 ]
-          u sd0 cdb 0 0 0 0 0 0; u nst0 allocate; grep -q owner= $M/proc/status; u nst0 deallocate
+          # Of another user's memory only CAP_SYS_PTRACE lets us fetch: 19, missing in containers.
+          set=$(awk '/^CapEff/{{print $2}}' /proc/self/status)
+          [ $((0x$set >> 19 & 1)) = 0 ] || u sd0 cdb 0 0 0 0 0 0
+          u nst0 allocate; grep -q owner= $M/proc/status; u nst0 deallocate
           not 'not reserved by your session' u nst0 deallocate
           chmod 444 $M/dev/sd0; not 'as this wants: Permission denied' u sd0 ioctl BLKZEROOUT 0 512"
     ));

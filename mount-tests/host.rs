@@ -17,7 +17,7 @@ pub const CHECKS: &[Check] = &[
 
 /// A house with a disk of 16 MiB, `sd0`, that has these keys.
 fn house(keys: &str) -> House {
-    let dir = tempfile::tempdir().expect("a directory");
+    let dir = crate::house::directory();
     let machine = dir.path().join("machine.toml");
     let text = format!("[[disk]]\nname = \"sd0\"\nsize = \"16M\"\n{keys}\n");
     std::fs::write(&machine, text).expect("a description");

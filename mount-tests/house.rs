@@ -45,8 +45,7 @@ impl House {
 
     /// A place for a machine; nothing is mounted yet.
     pub fn unmounted(args: &[&str]) -> House {
-        let dir = tempfile::Builder::new().prefix("spindle-").tempdir().expect("a directory");
-        House { dir, args: args.iter().map(|&arg| arg.to_owned()).collect() }
+        House { dir: directory(), args: args.iter().map(|&arg| arg.to_owned()).collect() }
     }
 
     /// Where the tree is (`$M`).
@@ -93,7 +92,7 @@ impl House {
 
     /// Waits until the daemon of that process id is gone.
     pub fn await_end(&self, pid: u32) {
-        wait_for("the daemon's end", || !Path::new(&format!("/proc/{pid}")).exists());
+        wait_for("the daemon's end", || !lives(pid));
     }
 
     /// Runs a script; it must succeed. Answers its output.
@@ -170,24 +169,30 @@ impl Drop for House {
         if std::thread::panicking() {
             eprintln!("--- log of the machine\n{}", self.log());
         }
-        let is_mounted = || {
-            let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
-            mounts.contains(&format!(" {} fuse", self.tree().display()))
-        };
-        if !is_mounted() {
-            return;
+        for tree in self.mounts() {
+            let _ = said(self.spindle().arg("umount").arg(&tree));
         }
-        let _ = said(self.spindle().arg("umount").arg(self.tree()));
         if let Ok(pid) = std::fs::read_to_string(self.state().join("pid")) {
-            let pid = pid.trim().to_owned();
-            if Path::new(&format!("/proc/{pid}")).exists() {
-                let _ = said(Command::new("kill").args(["-9", &pid]));
+            let pid = pid.trim();
+            if pid.parse().is_ok_and(lives) {
+                let _ = said(Command::new("kill").args(["-9", pid]));
             }
         }
-        if is_mounted() {
-            let tree = self.tree();
+        for tree in self.mounts() {
             let _ = said(Command::new("fusermount3").args(["-u", "-z"]).arg(&tree));
         }
+    }
+}
+
+impl House {
+    /// The trees mounted beneath this house, also those that its checks mounted themselves.
+    fn mounts(&self) -> Vec<String> {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let beneath = format!("{}/", self.dir.path().display());
+        let words = mounts.lines().map(|line| line.split(' ').skip(1));
+        let trees = words.filter_map(|mut words| Some((words.next()?, words.next()?)));
+        let ours = trees.filter(|(at, kind)| at.starts_with(&beneath) && kind.starts_with("fuse"));
+        ours.map(|(at, _)| at.to_owned()).collect()
     }
 }
 
@@ -253,6 +258,41 @@ pub fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Whether a process has not ended. One that has may stay in `/proc` (as a zombie) for as long as
+/// the parent that it was left to does not ask: in a container often for ever.
+pub fn lives(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// A temporary directory: in `$TMPDIR`, unless its name would have to be quoted in scripts, or
+/// leaves no room for that of a socket (107 bytes).
+pub fn directory() -> TempDir {
+    let place = std::env::temp_dir();
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+".contains(&b);
+    let bytes = place.as_os_str().as_encoded_bytes();
+    let is_fit = bytes.len() < 60 && bytes.iter().all(|&b| is_plain(b));
+    let place = if is_fit { &place } else { Path::new("/tmp") };
+    tempfile::Builder::new().prefix("spindle-").tempdir_in(place).expect("a directory")
+}
+
+/// What a shell without job control starts in the background ignores SIGINT and SIGQUIT, what
+/// nohup(1) starts SIGHUP, and so would all that the checks start: we start again without.
+pub fn hear_signals() {
+    const AGAIN: &str = "SPINDLE_TESTS_HEAR";
+    const SIGPIPE: u64 = 1 << 12; // ignored by the standard library, but not by what it starts
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    if ignored.is_none_or(|set| set & !SIGPIPE == 0) || std::env::var_os(AGAIN).is_some() {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut again = Command::new("env");
+    again.arg("--default-signal").arg(program).args(std::env::args_os().skip(1)).env(AGAIN, "1");
+    eprintln!("some signals stay ignored: env: {}", again.exec());
+}
+
 /// Whether a program of that name can be run.
 pub fn has(tool: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
@@ -272,4 +312,11 @@ pub fn cannot_mount() -> Option<String> {
 pub fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+}
+
+/// Whether the tests run as the root who may do everything, not as one of a user name space, who
+/// has no other user to become and no device to make.
+pub fn is_true_root() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
 }

@@ -16,7 +16,15 @@ pub const CHECKS: &[Check] = &[
     check("the_daemon_keeps_nothing_of_its_caller", &[], descriptors),
     check("a_disk_on_an_existing_image", &[], existing_image),
     check("in_a_user_name_space_without_fusermount", &["unshare"], user_name_space),
+    check("anothers_proc_is_refused_in_words", &["root", "unshare"], anothers_proc),
     check("an_ordinary_users_life", &["root", "setpriv", "unshare", "fusermount3"], ordinary_user),
+    check("a_caller_that_ignores_signals_is_no_hindrance", &[], ignored_signals),
+    check("the_state_is_its_owners_whatever_the_umask", &[], umasks),
+    check(
+        "a_daemon_killed_while_it_mounts_leaves_no_dead_mount",
+        &["root", "strace"],
+        killed_at_mount,
+    ),
     check("foreground_logs_to_stderr", &["timeout"], foreground),
     check("kd_01_an_idle_daemon_costs_nothing", &[], idle),
 ];
@@ -188,6 +196,15 @@ fn user_name_space() {
           [ $(head -c 1 $S/sd0.img) = U ]");
 }
 
+/// Whoever sends a call would be looked up under a number that is another's there.
+fn anothers_proc() {
+    let h = House::unmounted(&[]);
+    let said = h.try_sh("unshare -pf sh -c 'spindle mount $M --state $S && spindle umount $M'");
+    let told = said.err.contains("/proc: shows another pid name space") && said.status == 1;
+    assert!(told && said.err.contains("mount -t proc"), "{said:?}");
+    h.sh("[ ! -e $M ]; ! unshare -pf sh -c 'spindle doctor' >$T/d; grep -q '^lacks  /proc ' $T/d");
+}
+
 fn ordinary_user() {
     // A mount name space of our own, in which /dev/fuse is open to all, leaves the host as it is.
     let h = House::unmounted(&[]);
@@ -206,10 +223,52 @@ fn ordinary_user() {
               [ \\$(head -c 2 io/dev/sd0) = me ]
               [ \\$(stat -c %u io/dev/sd0) = 65534 ]
               p=\\$(cat .local/state/spindle/default/pid); kill -9 \\$p
-              while kill -0 \\$p 2>/dev/null; do :; done
+              while grep -qs ^State:.[^ZX] /proc/\\$p/status; do :; done
               spindle mount io; [ \\$(head -c 2 io/dev/sd0) = me ]; spindle umount io
+              ! grep -q home/io.fuse.spindle /proc/mounts
+              PATH= $T/bin/spindle mount io; PATH= $T/bin/spindle umount io
               ! grep -q home/io.fuse.spindle /proc/mounts\"'",
     );
+}
+
+/// Some that start programs (shells, schedulers, supervisors) ignore SIGCHLD, and so do their
+/// children: wait(2) then tells nobody anything.
+fn ignored_signals() {
+    let h = House::unmounted(&[]);
+    h.sh("trap '' CHLD PIPE HUP INT TERM QUIT USR1 USR2
+          spindle mount $M --state $S --set 'lp0.sink=|cat >>'$T/paper
+          echo once | spindle --at $M lpr
+          for i in $(seq 500); do spindle --at $M lpq | grep -q 'no entries' && break; done
+          [ \"$(cat $T/paper)\" = once ]
+          if spindle mount $T/m2 --state $S 2>$T/e; then exit 9; fi; grep -q 'in use' $T/e
+          spindle umount $M; ! grep -q \" $M \" /proc/mounts
+          spindle mount $M --state $S; read -r pid <$S/pid; kill -9 $pid
+          while grep -qs '^State:.[^ZX]' /proc/$pid/status; do :; done
+          spindle umount $M; ! grep -q \" $M \" /proc/mounts");
+}
+
+fn umasks() {
+    let h = House::unmounted(&[]);
+    for mask in ["000", "077", "777"] {
+        h.sh(&format!(
+            "mkdir $T/m{mask}; (umask {mask}; spindle mount $T/m{mask} --state $T/s{mask})
+             printf Z | dd of=$T/m{mask}/dev/sd0 conv=notrunc,fsync status=none
+             [ -z \"$(find $T/s{mask} -perm /077)\" ]
+             spindle umount $T/m{mask}; [ -z \"$(find $T/s{mask} -perm /077)\" ]"
+        ));
+    }
+}
+
+/// Killed in the moment between mounting and answering, as one that runs out of memory may be.
+fn killed_at_mount() {
+    let h = House::unmounted(&[]);
+    let said = h.try_sh(
+        "timeout 60 strace -f -o $T/calls -e inject=getxattr:signal=SIGKILL \
+             spindle mount $M --state $S",
+    );
+    let words = "the daemon ended before the tree answered";
+    assert!(said.status == 1 && said.err.contains(words), "{said:?}");
+    h.sh("grep -q KILL $T/calls; ! grep \" $M fuse\" /proc/mounts; [ -z \"$(ls $M)\" ]");
 }
 
 fn foreground() {

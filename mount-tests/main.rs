@@ -66,14 +66,14 @@ pub struct Check {
     run: fn(),
 }
 
-/// A check that needs these tools; the tool `root` means: to be root.
+/// A check that needs these tools; the tool `root` means: to be root, and not of a name space.
 pub const fn check(name: &'static str, needs: &'static [&'static str], run: fn()) -> Check {
     Check { name, needs, run }
 }
 
 fn trial(room: &str, check: &Check, cannot_mount: Option<&String>) -> Trial {
     let lacks = check.needs.iter().find(|&&need| match need {
-        "root" => !house::is_root(),
+        "root" => !house::is_true_root(),
         tool => !house::has(tool),
     });
     let needs = |tool: &&str| match tool.split_once("/target/clients/") {
@@ -94,6 +94,7 @@ fn trial(room: &str, check: &Check, cannot_mount: Option<&String>) -> Trial {
 }
 
 fn main() {
+    house::hear_signals();
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(2)); // each check is a daemon or two
     let cannot_mount = house::cannot_mount();

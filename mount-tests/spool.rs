@@ -316,11 +316,14 @@ fn class() {
 }
 
 fn killed_in_mid_job() {
-    let h = House::with(&["--set", "lp0.rate=20000/s"]);
+    let h = House::with(&["--set", "lp0.rate=200/s"]);
+    // Slowly, until all are in their order behind the first.
     sh(
         &h,
-        "for n in 1 2 3 4 5; do seq $((n * 1000)) >$T/$n; done
-          for n in 1 2 3 4 5; do cp $T/$n $M/spool/lp0/; done; spindle lp -i lp0-5 -q 80",
+        "for n in 1 2 3 4 5; do seq $((n * 1000)) >$T/$n; done; cp $T/1 $M/spool/lp0/
+          until spindle lpq | grep -q ^active; do :; done
+          for n in 2 3 4 5; do cp $T/$n $M/spool/lp0/; done; spindle lp -i lp0-5 -q 80
+          ctl set lp0.rate 20000/s",
     );
     let first = std::fs::metadata(h.scratch().join("1")).unwrap().len();
     wait_for("the second job", || out(&h, "lp0.out").len() as u64 > first + 2000);
@@ -328,6 +331,7 @@ fn killed_in_mid_job() {
     let begun = out(&h, "lp0.out").len();
     sh(&h, "mv $S/lp0.out $T/first.out");
     h.mount();
+    h.ctl("set lp0.rate 1M/s");
     drained(&h, "lp0");
     sh(
         &h,
@@ -377,7 +381,7 @@ fn full_disk() {
 }
 
 fn full_output() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = crate::house::directory();
     let sink = format!("lp0.sink={}/o/out", dir.path().display());
     let h = House::unmounted(&["--set", &sink]);
     let o = dir.path().join("o");
@@ -465,13 +469,14 @@ fn ten_thousand() {
         let taken = begun.elapsed();
         eprintln!("{command}: {taken:?}");
         assert!(lines >= 10_000, "{command}: {lines}");
-        assert!(taken < Duration::from_secs(1), "{command}: {taken:?}");
+        // Users run what is optimised.
+        let limit = if cfg!(debug_assertions) { 4 } else { 1 };
+        assert!(taken < Duration::from_secs(limit), "{command}: {taken:?}");
     }
     h.kill();
     let begun = Instant::now();
     h.mount();
     eprintln!("recovery: {:?}", begun.elapsed());
-    // Users run what is optimised.
     let limit = if cfg!(debug_assertions) { 4 } else { 2 };
     assert!(begun.elapsed() < Duration::from_secs(limit), "{:?}", begun.elapsed());
     assert!(sh(&h, "spindle lpq").lines().count() >= 10_000);

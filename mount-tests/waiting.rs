@@ -3,6 +3,7 @@
 use crate::house::{House, wait_for};
 use crate::serial::{RAW, py};
 use crate::{Check, check};
+use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 pub const CHECKS: &[Check] = &[
@@ -11,6 +12,7 @@ pub const CHECKS: &[Check] = &[
     check("if_17_without_waiting_there_is_what_there_is", &["python3"], nonblocking),
     check("ns_13_five_hundred_blocked_readers_cost_little", &["stty"], five_hundred),
     check("ns_13_signals_end_stop_and_resume_in_time", &["stty"], signals),
+    check("ns_13_signals_are_seen_with_few_descriptors", &["stty"], few_descriptors),
     check("ns_13_unmounting_ends_every_blocked_call", &["stty"], unmounted_while_blocked),
     check("a_close_in_another_thread_ends_a_blocked_read", &["python3"], closed_elsewhere),
     check("a_blocked_writer_stalls_no_other", &["python3"], two_writers),
@@ -99,7 +101,9 @@ impl Readers {
             let mut command = std::process::Command::new("cat");
             command.arg(house.tree().join("dev/ttyS0")).stdin(std::process::Stdio::null());
             command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-            command.spawn().expect("cat")
+            // A group of its own, which has us as a parent outside of it: SIGTSTP does nothing to
+            // an orphaned one (setpgid(2)), and without a terminal ours may be.
+            command.process_group(0).spawn().expect("cat")
         };
         let readers = Readers((0..count).map(|_| cat()).collect());
         let open = format!("open={count} ");
@@ -206,6 +210,19 @@ fn one_of_many(house: &House, limit: Duration) {
     }
     readers.signal("-TSTP");
     readers.until("T");
+}
+
+/// More callers wait than the daemon may have files open.
+fn few_descriptors() {
+    let h = House::unmounted(&[]);
+    h.sh("ulimit -n 128; spindle mount $M --state $S");
+    h.sh(RAW);
+    let mut readers = Readers::new(&h, 200);
+    h.sh(
+        "date >$M/dev/st0; date >$M/dev/lp0; printf x | dd of=$M/dev/sd0 conv=notrunc status=none",
+    );
+    readers.signal("-TERM");
+    readers.until("-");
 }
 
 fn unmounted_while_blocked() {

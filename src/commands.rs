@@ -7,6 +7,7 @@ use crate::daemon::{self, Booted, MountPlan, Mounted, Place};
 use crate::devctl;
 use crate::doctor;
 use crate::error::Error;
+use crate::fuse::os::hear_of_children;
 use crate::fuse::session::Users;
 use crate::lpr::{self, Office, Said};
 use crate::words;
@@ -27,6 +28,7 @@ pub type Boot = fn(&Config, &Path) -> Result<Booted, Error>;
 /// # Errors
 /// What is to be told on standard error, a line for each mistake: `what: why`.
 pub fn run(cli: &Cli, drivers: &[&'static dyn Driver], boot: Boot) -> Result<ExitCode, String> {
+    hear_of_children();
     let meant = RefCell::new(None);
     let at = || {
         let point = daemon::find(cli.at.as_deref()).map_err(|error| error.to_string())?;

@@ -5,7 +5,7 @@
 
 use crate::words;
 use serde_json::json;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
@@ -97,6 +97,7 @@ pub fn examine(host: &Host) -> Vec<Finding> {
     vec![
         device(host),
         helper(host),
+        processes(host),
         allow_other(host),
         kernel(host),
         user_name_spaces(host),
@@ -205,6 +206,18 @@ fn helper(host: &Host) -> Finding {
     }
 }
 
+fn processes(host: &Host) -> Finding {
+    const WHAT: &str = "/proc";
+    let lacks = |words: &str| found(WHAT, Verdict::Lacks, words, "mount -t proc proc /proc");
+    match std::fs::read_link(host.path("/proc/self")) {
+        Ok(link) if link.as_os_str() == OsStr::new(&std::process::id().to_string()) => {
+            ok(WHAT, "shows our processes")
+        }
+        Ok(_) => lacks("shows another pid name space than ours"),
+        Err(error) => lacks(&words::of_host(&error)),
+    }
+}
+
 fn allow_other(host: &Host) -> Finding {
     const WHAT: &str = "user_allow_other";
     let text = host.text("/etc/fuse.conf");
@@ -259,6 +272,12 @@ fn ptrace(host: &Host) -> Finding {
         1 | 2 => host.is_root,
         _ => false,
     };
+    if host.is_root && is_enough && !has_ptrace(&host.text("/proc/self/status")) {
+        let words = "root here is without CAP_SYS_PTRACE: device commands of other users whose \
+                     number has no size (SG_IO) get ENOTTY";
+        let mend = "in a container: start it with --cap-add SYS_PTRACE";
+        return found(WHAT, Verdict::Note, words, mend);
+    }
     if is_enough {
         return ok(WHAT, format!("{scope}: device commands reach their caller's memory"));
     }
@@ -268,6 +287,15 @@ fn ptrace(host: &Host) -> Finding {
         _ => "sudo sysctl -w kernel.yama.ptrace_scope=0",
     };
     found(WHAT, Verdict::Note, words, mend)
+}
+
+/// Whether the text of `/proc/self/status` has that capability among the effective ones; also where
+/// it tells none.
+fn has_ptrace(status: &str) -> bool {
+    const CAP_SYS_PTRACE: u32 = 19;
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.is_none_or(|set| set >> CAP_SYS_PTRACE & 1 == 1)
 }
 
 /// Each call that waits keeps a descriptor.
@@ -319,6 +347,21 @@ mod tests {
         assert!(lacks("/dev/fuse") && lacks("fusermount3") && !can_mount(&findings));
         let shown = show(&findings);
         assert!(shown.contains("mend it with: sudo apt-get install fuse3"), "{shown}");
+    }
+
+    #[test]
+    fn processes_must_have_the_numbers_that_we_know() {
+        let dir = tempfile::tempdir().unwrap();
+        let verdict = || processes(&host(dir.path(), true)).verdict;
+        assert_eq!(verdict(), Verdict::Lacks);
+        std::fs::create_dir(dir.path().join("proc")).unwrap();
+        let link = dir.path().join("proc/self");
+        let us = std::process::id();
+        for (pid, wanted) in [(us + 1, Verdict::Lacks), (us, Verdict::Ok)] {
+            std::os::unix::fs::symlink(pid.to_string(), &link).unwrap();
+            assert_eq!(verdict(), wanted);
+            std::fs::remove_file(&link).unwrap();
+        }
     }
 
     #[test]
@@ -377,6 +420,17 @@ mod tests {
             write(dir.path(), "proc/sys/kernel/yama/ptrace_scope", scope);
             assert_eq!(ptrace(&host(dir.path(), false)).verdict == Verdict::Ok, mine);
             assert_eq!(ptrace(&host(dir.path(), true)).verdict == Verdict::Ok, roots);
+        }
+    }
+
+    #[test]
+    fn a_containers_root_may_lack_a_capability() {
+        let dir = tempfile::tempdir().unwrap();
+        for (set, verdict) in [("a82425fb", Verdict::Note), ("1ffffffffff", Verdict::Ok)] {
+            let status = format!("Name:\tspindle\nCapEff:\t{set:0>16}\nCapBnd:\t0\n");
+            write(dir.path(), "proc/self/status", &status);
+            assert_eq!(ptrace(&host(dir.path(), true)).verdict, verdict);
+            assert_eq!(ptrace(&host(dir.path(), false)).verdict, Verdict::Ok);
         }
     }
 

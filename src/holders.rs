@@ -210,8 +210,8 @@ impl Holders {
     /// as it may wait.
     ///
     /// # Errors
-    /// `ETIMEDOUT`; `EBUSY` where no wait was wanted; `EPERM` for a caller who is not to be seen, or
-    /// whose session ends meanwhile; `EAGAIN` where too many wait.
+    /// `ETIMEDOUT`; `EBUSY` where no wait was wanted; `EPERM` for a caller who is not to be seen,
+    /// or whose session ends meanwhile; `EAGAIN` where too many wait.
     pub fn allocate(
         self: &Arc<Self>,
         (name, unit): (&str, &Arc<Reservation>),

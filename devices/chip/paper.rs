@@ -336,7 +336,7 @@ mod tests {
     fn the_command_of_a_job_that_was_given_up_is_ended() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("copy");
-        let mut paper = on(&format!("|cat >>{}; sleep 0.1; echo . >>{0}", out.display()), None);
+        let mut paper = on(&format!("|cat >>'{}'; sleep 0.1; echo . >>'{0}'", out.display()), None);
         paper.begin("1 x").unwrap();
         paper.begin("2 y").unwrap();
         paper.put(b"y").unwrap();
@@ -359,7 +359,7 @@ mod tests {
     fn a_command_gets_the_job_and_its_failure_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("copy");
-        let mut paper = on(&format!("|cat >{}", out.display()), None);
+        let mut paper = on(&format!("|cat >'{}'", out.display()), None);
         paper.begin("1 x").unwrap();
         paper.put(b"hello").unwrap();
         paper.end(true).unwrap();

@@ -307,6 +307,8 @@ pub fn umount(mountpoint: &Path) -> Result<Report, Error> {
         return Err(refuse(Errno::ETIMEDOUT, format!("unmounted, but pid {pid} does not end")));
     }
     if let Some(report) = Report::of(&state, pid) {
+        // It may not have found the helper that takes the tree away; we may.
+        host::bury(&path)?;
         return Ok(report);
     }
     let log = state.join("log");
@@ -315,9 +317,7 @@ pub fn umount(mountpoint: &Path) -> Result<Report, Error> {
         log.display()
     );
     // Killed on its way: nobody but us takes that mount away.
-    if host::is_dead(&path)
-        && let Err(refusal) = host::detach(&path)
-    {
+    if let Err(refusal) = host::bury(&path) {
         why += &format!("; and the dead mount stays: {refusal}");
     }
     Err(refuse(Errno::EIO, why))

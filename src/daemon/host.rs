@@ -5,15 +5,18 @@ use crate::fuse::session::KIND;
 use crate::fuse::{OWN_XATTRS, os};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// Where the host tells of its mounts; polls as exceptional when they change.
 pub(super) const MOUNTINFO: &str = "/proc/self/mountinfo";
+
+/// Where the helper of FUSE is looked for.
+const HELPERS: [&str; 3] = ["fusermount3", "/usr/bin/fusermount3", "/bin/fusermount3"];
 
 /// A line of the host's mount table (proc_pid_mountinfo(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,23 @@ impl HostMount {
     /// Whether a daemon of this user's serves it, or served it.
     pub(super) fn is_ours(&self) -> bool {
         self.kind == KIND && self.user == Some(nix::unistd::getuid().as_raw())
+    }
+}
+
+/// Sees that `/proc` shows processes by the numbers that we know them by; else a caller would be
+/// taken for whoever has his number in another pid name space.
+///
+/// # Errors
+/// In words.
+pub(super) fn check_proc() -> Result<(), Error> {
+    let refuse = |what: &str| {
+        let words = format!("/proc: {what}; `mount -t proc proc /proc` mends it");
+        Err(Error::new(Errno::EIO, words))
+    };
+    match std::fs::read_link("/proc/self") {
+        Ok(link) if link.as_os_str() == OsStr::new(&std::process::id().to_string()) => Ok(()),
+        Ok(_) => refuse("shows another pid name space than ours (unshare has --mount-proc)"),
+        Err(refusal) => refuse(&why(&refusal)),
     }
 }
 
@@ -129,12 +149,36 @@ pub(super) fn detach(path: &Path) -> Result<(), Error> {
     if refusal != nix::errno::Errno::EPERM {
         return Err(refuse(refusal.desc().to_owned()));
     }
-    let output = Command::new("fusermount3").args(["-u", "-z", "--"]).arg(path).output();
+    let output = fusermount(path);
     let output = output.map_err(|e| refuse(format!("fusermount3 (package fuse3): {}", why(&e))))?;
     if output.status.success() {
         return Ok(());
     }
     Err(refuse(String::from_utf8_lossy(output.stderr.trim_ascii()).into_owned()))
+}
+
+/// The helper takes the mount away: that of `$FUSERMOUNT_PATH`, that in `$PATH`, or that where it
+/// mostly is, as for mounting.
+fn fusermount(path: &Path) -> io::Result<Output> {
+    let named = std::env::var_os("FUSERMOUNT_PATH").filter(|name| !name.is_empty());
+    let places = HELPERS.iter().map(OsString::from);
+    let mut last = io::ErrorKind::NotFound.into();
+    for program in named.into_iter().chain(places) {
+        match Command::new(program).args(["-u", "-z", "--"]).arg(path).output() {
+            Err(refusal) => last = refusal,
+            done => return done,
+        }
+    }
+    Err(last)
+}
+
+/// Takes a mount away whose daemon is gone, if there is one that is ours.
+///
+/// # Errors
+/// In words.
+pub(super) fn bury(path: &Path) -> Result<(), Error> {
+    let is_ours = mounted_at(path).is_ok_and(|mount| mount.is_some_and(|mount| mount.is_ours()));
+    if is_ours && is_dead(path) { detach(path) } else { Ok(()) }
 }
 
 /// Makes sure that a tree can be mounted at `path`, making the directory if there is none; a

@@ -9,6 +9,7 @@ use crate::fuse::{About, Door, os};
 use crate::sync::Arc;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::{Mode, umask};
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
 use std::fs::File;
@@ -57,12 +58,12 @@ pub fn mount(plan: &MountPlan, boot: Boot<'_>) -> Result<(), Error> {
             }
             std::process::exit(status)
         }
-        Place::Background => start_child(),
+        Place::Background => start_child(&plan.mountpoint),
     }
 }
 
 /// Starts this program again, as the daemon, and waits until the tree answers.
-fn start_child() -> Result<(), Error> {
+fn start_child(mountpoint: &Path) -> Result<(), Error> {
     os::keep_descriptors_from_children().map_err(|e| plain("descriptors", &e))?;
     let (mut answer, writer) = io::pipe().map_err(|e| plain("pipe", &e))?;
     let mut arguments = std::env::args_os();
@@ -85,6 +86,10 @@ fn start_child() -> Result<(), Error> {
     let status = child.wait().map_err(|e| plain("the daemon", &e))?;
     if words.is_empty() {
         words = format!("the daemon ended before the tree answered ({status}); its log tells why");
+        // Killed, or out of memory, it took nothing away.
+        if let Err(refusal) = host::canonical(mountpoint).and_then(|path| host::bury(&path)) {
+            words += &format!("; and its dead mount stays: {refusal}");
+        }
     }
     Err(Error::new(Errno::EIO, words))
 }
@@ -132,6 +137,7 @@ fn live(
     housed: impl FnOnce(&State) -> Result<(), Error>,
     ready: impl FnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
+    host::check_proc()?;
     let mountpoint = host::canonical(&plan.mountpoint)?;
     let dir = host::canonical(&plan.state)?;
     if host::is_within(&dir, &mountpoint) {
@@ -141,13 +147,18 @@ fn live(
     // Before any thread begins: all of them are to leave these signals to the one that waits.
     let signals = signals().map_err(|e| plain("signals", &e.into()))?;
     raise_descriptor_limit();
+    // What the daemon makes in the state directory is its owner's, who can use it. The mount point
+    // is made as he wants it.
+    let private = Mode::from_bits_truncate(0o077);
+    let his = umask(private);
     let state = State::take(&dir, || super::end::place_of(&dir))?;
     housed(&state)?;
+    umask(his);
     let made = MadeDirectory(host::clear(&mountpoint)?.then(|| mountpoint.clone()));
     let turn = host::take_turn(&mountpoint)?;
     host::clear(&mountpoint)?; // whose turn it was before may have mounted
-    // What the daemon makes in the state directory is its owner's; and it is in nobody's way.
-    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    umask(private);
+    // It is in nobody's way.
     std::env::set_current_dir("/").map_err(|e| plain("/", &e))?;
     let booted = boot(&dir)?;
     let about = About { state: dir.clone(), since: SystemTime::now() };

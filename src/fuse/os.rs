@@ -23,6 +23,13 @@ pub fn keep_descriptors_from_children() -> io::Result<()> {
 /// Of linux/close_range.h; libc has the type wrong for the call.
 const CLOSE_RANGE_CLOEXEC: libc::c_int = 1 << 2;
 
+/// Has us hear how a process that we started ended, also where whoever started us ignores SIGCHLD,
+/// which is inherited: the host would throw its status away, and wait(2) say ECHILD.
+pub fn hear_of_children() {
+    // SAFETY: the default action is no handler of ours; no memory is handed over.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// A descriptor that polls readable when the process has ended.
 ///
 /// # Errors

@@ -10,11 +10,14 @@
 //! 3. There is a sweeping thread only while calls wait, and [`LINGER`] sweeps longer.
 //! 4. Sweeping never takes more than a twentieth of a processor. What it saves while nobody is
 //!    signalled it spends on searches ([`Purse`]).
-//! 5. After [`Park::close`] every call that waits, or comes to wait, is called away.
+//! 5. At most half of the descriptors that we may have stay open for it; where more calls wait, a
+//!    status is opened for each look.
+//! 6. After [`Park::close`] every call that waits, or comes to wait, is called away.
 
 use super::look::Watched;
 use crate::sync::{Arc, Condvar, Mutex};
 use devices::Interrupt;
+use nix::sys::resource::{Resource, getrlimit};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -45,6 +48,8 @@ struct Lot {
     changed: Condvar,
     /// Told after a sweep that called somebody away.
     called_away: Box<dyn Fn() + Send + Sync>,
+    /// While no more calls wait, their status stays open.
+    open_max: usize,
 }
 
 #[derive(Default)]
@@ -96,7 +101,12 @@ impl Park {
     pub fn new(called_away: impl Fn() + Send + Sync + 'static) -> Park {
         let called_away = Box::new(called_away);
         Park {
-            lot: Arc::new(Lot { calls: Mutex::default(), changed: Condvar::new(), called_away }),
+            lot: Arc::new(Lot {
+                calls: Mutex::default(),
+                changed: Condvar::new(),
+                called_away,
+                open_max: descriptors() / 2,
+            }),
         }
     }
 
@@ -396,7 +406,7 @@ impl Lot {
         match Watched::open(tid) {
             Ok(watched) => {
                 let watched = Arc::new(watched);
-                self.note(key, Sight::Open(Arc::clone(&watched)));
+                self.keep(key, &watched);
                 Some(watched)
             }
             Err(refusal) => {
@@ -410,11 +420,26 @@ impl Lot {
         }
     }
 
+    fn keep(&self, key: u64, watched: &Arc<Watched>) {
+        let mut calls = self.calls.lock();
+        if calls.waiting.len() <= self.open_max
+            && let Some(waiting) = calls.waiting.get_mut(&key)
+        {
+            waiting.sight = Sight::Open(Arc::clone(watched));
+        }
+    }
+
     fn note(&self, key: u64, sight: Sight) {
         if let Some(waiting) = self.calls.lock().waiting.get_mut(&key) {
             waiting.sight = sight;
         }
     }
+}
+
+/// How many descriptors this process may have.
+fn descriptors() -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
 /// The process that a thread belongs to.

@@ -131,9 +131,12 @@ fn check_device(device: &Path) -> Result<(), Error> {
 }
 
 fn explain(mountpoint: &Path, refusal: &io::Error) -> Error {
-    let words = refusal.to_string();
+    let host = refusal.raw_os_error().map(nix::errno::Errno::from_raw);
+    let words = host.map_or_else(|| refusal.to_string(), |host| host.desc().to_owned());
     let words = words.trim();
-    let why = if refusal.kind() == io::ErrorKind::NotFound {
+    let why = if host == Some(nix::errno::Errno::EMFILE) {
+        "too many open files: a machine wants 64 descriptors or more (ulimit -Hn)"
+    } else if refusal.kind() == io::ErrorKind::NotFound {
         "cannot be mounted without fusermount3, which is not installed (package fuse3)"
     } else if words.is_empty() {
         "fusermount3 refused, and did not say why"
@@ -178,6 +181,10 @@ mod tests {
             "/m: fusermount3: user has no write access"
         );
         assert!(explain(Path::new("/m"), &io::Error::other("")).what.contains("fusermount3"));
+        let full = io::Error::from(nix::errno::Errno::EMFILE);
+        assert!(explain(Path::new("/m"), &full).what.ends_with("(ulimit -Hn)"));
+        let host = io::Error::from(nix::errno::Errno::EINVAL);
+        assert_eq!(explain(Path::new("/m"), &host).what, "/m: Invalid argument");
         let none = io::Error::from(io::ErrorKind::NotFound);
         assert!(explain(Path::new("/m"), &none).what.contains("package fuse3"));
     }
