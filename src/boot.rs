@@ -29,7 +29,6 @@ pub fn booted(config: &Config, state: &Path) -> Result<Booted, Error> {
     let me = std::fs::metadata("/proc/self").map_err(|e| {
         Error::new(Errno::ENOENT, format!("/proc/self: {}", crate::words::of_host(&e)))
     })?;
-    keep_pages_small(config.cache.size_bytes);
     let missing = missing_images(config, state);
     let kernel = boot(config, state, (me.uid(), me.gid()))?;
     let (vfs, files) = (Arc::clone(&kernel.vfs), Arc::clone(&kernel.files));
@@ -44,19 +43,6 @@ pub fn booted(config: &Config, state: &Path) -> Result<Booted, Error> {
         kernel.shut_down()
     });
     Ok(Booted { vfs, files, shutdown })
-}
-
-/// The allocator takes the host's large pages (2 MiB), which bring hits among very many buffers
-/// nearer. With a cache smaller than this there are none: they saved nothing, and what of them is
-/// unused counts as ours (measured: 4 MiB of 100).
-const LARGE_PAGES_MIN_BYTES: u64 = 256 << 20;
-
-fn keep_pages_small(cache_bytes: u64) {
-    if cache_bytes < LARGE_PAGES_MIN_BYTES
-        && let Err(refusal) = nix::sys::prctl::set_thp_disable(true)
-    {
-        log::debug!(target: "boot", "large pages stay: {}", refusal.desc());
-    }
 }
 
 /// Major of the nodes that make jobs: Linux's of line printers.
