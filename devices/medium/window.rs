@@ -143,6 +143,9 @@ impl Window {
 
     /// On refusal the file is as it was.
     fn collapse(&self, file: &File, from: usize) -> Result<(), Errno> {
+        // A machine with a small cache has them forbidden, for its buffers' sake; what the buffers
+        // take of them then is little beside a tape that is written in this way.
+        let _ = nix::sys::prctl::set_thp_disable(false); // else the host refuses below
         let errno = |why: std::io::Error| why.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
         let (len, end) = (file.metadata().map_err(errno)?.len(), (from + EXTENT_BYTES) as u64);
         if len < end {
