@@ -12,6 +12,7 @@ pub const CHECKS: &[Check] = &[
     check("a_killed_daemon_is_followed_by_a_new_one", &[], killed),
     check("two_daemons_cannot_share_a_state_directory", &[], shared_state),
     check("several_mounts_at_once_in_one_place_make_one", &[], at_once),
+    check("a_script_may_hold_a_lock_on_the_mount_point", &["flock"], own_lock),
     check("a_pipe_in_the_state_directory_makes_no_start_wait", &["mkfifo"], pipes),
     check("the_daemon_keeps_nothing_of_its_caller", &[], descriptors),
     check("a_disk_on_an_existing_image", &[], existing_image),
@@ -131,6 +132,13 @@ fn at_once() {
             || line.contains("a machine is mounted here already");
         assert!(is_ours, "{line}");
     }
+}
+
+/// Scripts that mount what is not mounted yet take turns by the directory itself (flock(1)).
+fn own_lock() {
+    let h = House::unmounted(&[]);
+    h.sh("mkdir $M; flock $M spindle mount $M --state $S; ls $M/dev/sd0; spindle umount $M
+          exec 9<$M; flock 9; spindle mount $M --state $S; ls $M/dev/sd0");
 }
 
 fn pipes() {

@@ -8,6 +8,7 @@ pub const CHECKS: &[Check] = &[
     check("finished_files_outlive_a_kill", &["mt-st", "tar"], kill_between_files),
     check("if_02_records_marks_and_directions", &["python3", "mt-st"], records),
     check("records_longer_than_the_host_moves_at_once", &["python3"], long_records),
+    check("long_records_on_tmpfs_go_into_large_pages", &["/dev/shm"], large_pages),
     check("a_tape_is_measured_as_amtapetype_does", &["python3"], measured),
     check("rs_02_a_tape_has_one_opener", &[], one_opener),
     check("closing_and_opening_again_is_never_busy", &["python3"], never_busy),
@@ -48,6 +49,20 @@ fn kill_between_files() {
     h.sh("for i in 1 2; do mkdir $T/x$i; tar xf $M/dev/nst0 -C $T/x$i; diff -r $T/tree $T/x$i
             mt-st -f $M/dev/nst0 fsf 1 || [ $i = 2 ]; done
           mt-st -f $M/dev/nst0 eod; mt-st -f $M/dev/nst0 status | grep -q 'File number=2'");
+}
+
+/// A machine with a small cache forbids itself large pages, but a tape on tmpfs has them all the
+/// same, where the host has any.
+fn large_pages() {
+    let Ok(place) = tempfile::tempdir_in("/dev/shm") else { return };
+    let image = format!("st0.image={}/st0.tap", place.path().display());
+    let mapped = ["cache.size=256M", "cache.size=16M"].map(|size| {
+        let h = House::with(&["--set", &image, "--set", size]);
+        h.sh("dd if=/dev/zero of=$M/dev/st0 bs=256K count=16 status=none");
+        let rollup = format!("/proc/{}/smaps_rollup", h.pid());
+        h.sh(&format!("awk '/^ShmemPmdMapped:/ {{ print ($2 > 0) }}' {rollup}"))
+    });
+    assert_eq!(mapped[0], mapped[1]);
 }
 
 /// What a program sees that writes and reads records itself. `errno` is told by name.

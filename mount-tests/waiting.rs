@@ -217,10 +217,12 @@ fn few_descriptors() {
     let h = House::unmounted(&[]);
     h.sh("ulimit -n 128; spindle mount $M --state $S");
     h.sh(RAW);
-    let mut readers = Readers::new(&h, 200);
-    h.sh(
-        "date >$M/dev/st0; date >$M/dev/lp0; printf x | dd of=$M/dev/sd0 conv=notrunc status=none",
-    );
+    let mut readers = Readers::new(&h, 400);
+    h.sh("date >$M/dev/st0; printf x | dd of=$M/dev/sd0 conv=notrunc status=none
+          for i in $(seq 50); do date >$M/dev/lp0; done; ! grep 'Too many open' $S/log");
+    let mut last = Readers(vec![readers.0.pop().expect("one")]);
+    last.signal("-TERM");
+    last.until("-");
     readers.signal("-TERM");
     readers.until("-");
 }

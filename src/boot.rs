@@ -17,7 +17,9 @@ use devices::contract::host_file::PRINTER_SINK;
 use devices::engine::{Engine, Time};
 use devices::machine::Machine;
 use devices::switch::{CharUnit, Table};
-use devices::{AttachError, DevId, Interrupt, UnitConfig};
+use devices::{AttachError, DevId, Interrupt, UnitConfig, plain};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -36,7 +38,7 @@ pub fn booted(config: &Config, state: &Path) -> Result<Booted, Error> {
         for line in kernel.shut_down() {
             log::error!(target: "boot", "{line}");
         }
-        remove_unwritten(&missing);
+        remove_unwritten(&missing, Lock::Held);
     })?;
     let shutdown = Box::new(move || {
         spool.stop();
@@ -112,7 +114,7 @@ pub fn boot(config: &Config, state: &Path, owner: (u32, u32)) -> Result<Arc<Kern
     let missing = missing_images(config, state);
     let kernel = switch_on(config, state, owner);
     if kernel.is_err() {
-        remove_unwritten(&missing);
+        remove_unwritten(&missing, Lock::Free);
     }
     kernel
 }
@@ -124,15 +126,38 @@ fn missing_images(config: &Config, state: &Path) -> Vec<PathBuf> {
     config.units.iter().filter_map(image).filter(is_missing).collect()
 }
 
+/// Whether we still have the lock on our images.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    /// On all of them, so that they are nobody else's.
+    Held,
+    /// On none. An image that is locked now is another machine's, which made it, or found it, while
+    /// we were at it.
+    Free,
+}
+
 /// Takes away images in which nothing was ever written: of a machine that is refused they would be
 /// in the way of the next one, whose disks may have other sizes.
-fn remove_unwritten(images: &[PathBuf]) {
+fn remove_unwritten(images: &[PathBuf], lock: Lock) {
     for image in images {
+        let locked = match lock {
+            Lock::Held => None,
+            Lock::Free => {
+                let file = plain::open(image, File::options().read(true)).ok();
+                let locked =
+                    file.and_then(|f| Flock::lock(f, FlockArg::LockExclusiveNonblock).ok());
+                if locked.is_none() {
+                    continue;
+                }
+                locked
+            }
+        };
         if image.symlink_metadata().is_ok_and(|meta| meta.is_file() && meta.blocks() == 0)
             && let Err(refusal) = std::fs::remove_file(image)
         {
             log::warn!(target: "boot", "{}: left over: {refusal}", image.display());
         }
+        drop(locked); // whoever opened it meanwhile sees that it has no name any more
     }
 }
 
@@ -233,4 +258,26 @@ fn install_nodes(kernel: &Arc<Kernel>) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_another_machine_has_is_not_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["ours", "theirs", "written"] {
+            std::fs::write(at(name), vec![1; if name == "written" { 1 << 16 } else { 0 }]).unwrap();
+        }
+        let theirs = File::open(at("theirs")).unwrap();
+        let theirs = Flock::lock(theirs, FlockArg::LockSharedNonblock).unwrap();
+        let all = ["ours", "theirs", "written", "none"].map(at);
+        remove_unwritten(&all, Lock::Free);
+        assert_eq!(all.each_ref().map(|path| path.exists()), [false, true, true, false]);
+        drop(theirs);
+        remove_unwritten(&all, Lock::Held);
+        assert_eq!(all.each_ref().map(|path| path.exists()), [false, false, true, false]);
+    }
 }

@@ -12,9 +12,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
 use nix::sys::uio::{preadv, pwritev};
 use nix::unistd::{Whence, lseek};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{ErrorKind, IoSlice, IoSliceMut};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -84,10 +84,7 @@ impl FileMedium {
             true => FlockArg::LockSharedNonblock,
             false => FlockArg::LockExclusiveNonblock,
         };
-        let file = Flock::lock(file, how).map_err(|(_, why)| match why {
-            Errno::EWOULDBLOCK => format!("image {name}: in use by another unit or daemon"),
-            _ => format!("image {name}: cannot be locked: {}", why.desc()),
-        })?;
+        let file = lock(path, file, how).map_err(|why| format!("image {name}: {why}"))?;
         let found = seek(&file, 0, Whence::SeekEnd)
             .map_err(|why| format!("image {name}: its size cannot be told: {}", why.desc()))?;
         let bytes = match options.bytes {
@@ -214,6 +211,25 @@ fn open(path: &Path, options: FileOptions) -> Result<File, String> {
     })
 }
 
+/// Locks the file opened at `path`.
+///
+/// # Errors
+/// In words: somebody else has it, or took it away before it was ours.
+pub(super) fn lock(path: &Path, file: File, how: FlockArg) -> Result<Flock<File>, String> {
+    let file = Flock::lock(file, how).map_err(|(_, why)| match why {
+        Errno::EWOULDBLOCK => "is in use by another unit or daemon".to_owned(),
+        _ => format!("cannot be locked: {}", why.desc()),
+    })?;
+    // What has no name any more would be gone with us, and all that was written to it; unless it
+    // was given to us so (`/dev/fd/3`).
+    let found = file.metadata().map_err(|why| words(&why))?;
+    let is_there = |there: Metadata| (there.dev(), there.ino()) == (found.dev(), found.ino());
+    if found.nlink() == 0 && !std::fs::metadata(path).is_ok_and(is_there) {
+        return Err("was taken away just now: try again".into());
+    }
+    Ok(file)
+}
+
 impl Medium for FileMedium {
     fn bytes(&self) -> u64 {
         self.bytes
@@ -328,7 +344,8 @@ impl Medium for FileMedium {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt;
+    use std::os::fd::AsRawFd;
+    use std::path::PathBuf;
 
     const MIB: u64 = 1 << 20;
 
@@ -382,6 +399,22 @@ mod tests {
         assert!(refusal(&missing, read_only).contains("missing"));
         assert!(!missing.exists());
         assert!(refusal(&dir.path().join("no/dir"), sized(512)).contains("No such file"));
+    }
+
+    #[test]
+    fn an_image_that_loses_its_name_before_it_is_locked_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sd0.img");
+        let opened = || open(&path, sized(MIB)).unwrap();
+        let lock = |file| lock(&path, file, FlockArg::LockExclusiveNonblock);
+        let file = opened();
+        std::fs::remove_file(&path).unwrap();
+        assert!(lock(file.try_clone().unwrap()).unwrap_err().contains("taken away just now"));
+        let other = opened();
+        assert!(lock(file).is_err() && lock(other.try_clone().unwrap()).is_ok());
+        std::fs::remove_file(&path).unwrap();
+        let given = PathBuf::from(format!("/dev/fd/{}", other.as_raw_fd()));
+        assert!(super::lock(&given, other, FlockArg::LockExclusiveNonblock).is_ok());
     }
 
     #[test]

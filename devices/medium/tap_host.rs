@@ -1,7 +1,7 @@
 //! Where the bytes of a tape are kept: a file on the host that grows and is ours alone while it
 //! is loaded, or memory.
 
-use super::file::{errno, offset, told};
+use super::file::{errno, lock, offset, told};
 use super::window::Window;
 use crate::contract::IoError;
 use nix::errno::Errno;
@@ -49,14 +49,11 @@ impl Backing {
             ErrorKind::PermissionDenied if !read_only => format!("{why} (`ro` would do to read)"),
             _ => why.to_string(),
         })?;
-        let lock = match read_only {
+        let how = match read_only {
             true => FlockArg::LockSharedNonblock,
             false => FlockArg::LockExclusiveNonblock,
         };
-        let file = Flock::lock(file, lock).map_err(|(_, why)| match why {
-            Errno::EWOULDBLOCK => "is in use by another unit or daemon".to_string(),
-            _ => format!("cannot be locked: {}", why.desc()),
-        })?;
+        let file = lock(path, file, how)?;
         let is_written = !read_only;
         let window = is_written.then(|| Window::over(&file, options.size_bytes)).flatten();
         Ok(Backing::File(file, window))

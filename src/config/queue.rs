@@ -53,6 +53,9 @@ pub(super) fn queues(
         for member in members.iter().filter(|member| !is_printer(member)) {
             let way_out = match words::closest(member, printers()) {
                 Some(near) => format!("did you mean \"{near}\"?"),
+                None if printers().next().is_none() => {
+                    "nor any other: [[printer]] makes one".into()
+                }
                 None => format!("there are: {}", printers().collect::<Vec<_>>().join(" ")),
             };
             let words = format!("there is no printer \"{member}\", {way_out}");

@@ -344,6 +344,11 @@ fn what_no_driver_takes_is_refused_at_its_line() {
             "5: \"members\" of any: there is no printer \"laser\", there are: lp0",
         ),
         (
+            "[[queue]]\nname = 'any'\nmembers = 'lp0'\n".into(),
+            "3: \"members\" of any: there is no printer \"lp0\", nor any other: [[printer]] makes \
+             one",
+        ),
+        (
             class.into(),
             "4: queue any: no printer of that name, and no members; members = \"lp0 lp1\" makes it \
              a class",

@@ -306,9 +306,10 @@ pub fn umount(mountpoint: &Path) -> Result<Report, Error> {
     if !is_ready(process.as_fd(), REST_MS_MAX) {
         return Err(refuse(Errno::ETIMEDOUT, format!("unmounted, but pid {pid} does not end")));
     }
-    if let Some(report) = Report::of(&state, pid) {
+    if let Some(mut report) = Report::of(&state, pid) {
         // It may not have found the helper that takes the tree away; we may.
-        host::bury(&path)?;
+        let stays = host::bury(&path).err();
+        report.errors.extend(stays.map(|why| format!("the dead mount stays: {why}")));
         return Ok(report);
     }
     let log = state.join("log");

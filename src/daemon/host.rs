@@ -3,12 +3,13 @@
 use crate::error::{Errno, Error};
 use crate::fuse::session::KIND;
 use crate::fuse::{OWN_XATTRS, os};
-use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, umount2};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -230,15 +231,18 @@ pub(super) fn clear(path: &Path) -> Result<bool, Error> {
 }
 
 /// Keeps everybody else from mounting at `path` until what is returned is dropped; `None` where the
-/// host's file system there knows no locks.
+/// host has nothing for it. It is a name among those of the host's sockets, for a lock on the
+/// directory may well be a script's that has one machine at a time mounted there, and waits for us.
 ///
 /// # Errors
 /// In words: somebody else is at it.
-pub(super) fn take_turn(path: &Path) -> Result<Option<Flock<File>>, Error> {
-    let Ok(directory) = File::open(path) else { return Ok(None) };
-    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+pub(super) fn take_turn(path: &Path) -> Result<Option<UnixListener>, Error> {
+    let Ok(found) = path.metadata() else { return Ok(None) };
+    let name = format!("spindle mount {}:{}", found.dev(), found.ino());
+    let turn = SocketAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name));
+    match turn {
         Ok(turn) => Ok(Some(turn)),
-        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+        Err(refusal) if refusal.kind() == io::ErrorKind::AddrInUse => {
             let path = path.display();
             let words = "busy: another `spindle mount` is about to mount here; wait for its end, \
                          or name another directory";

@@ -154,9 +154,10 @@ fn live(
     let state = State::take(&dir, || super::end::place_of(&dir))?;
     housed(&state)?;
     umask(his);
-    let made = MadeDirectory(host::clear(&mountpoint)?.then(|| mountpoint.clone()));
-    let turn = host::take_turn(&mountpoint)?;
-    host::clear(&mountpoint)?; // whose turn it was before may have mounted
+    let is_made = host::clear(&mountpoint)?;
+    let turn = host::take_turn(&mountpoint)?; // who has it may need the directory that we made
+    let is_made = host::clear(&mountpoint)? || is_made; // who had it before may have mounted
+    let made = MadeDirectory(is_made.then(|| mountpoint.clone()));
     umask(private);
     // It is in nobody's way.
     std::env::set_current_dir("/").map_err(|e| plain("/", &e))?;

@@ -37,7 +37,8 @@ pub(super) struct State {
 /// How an unmount went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// A line for each device with delayed writes that could not be written.
+    /// A line for each device with delayed writes that could not be written, or why a dead mount
+    /// is left over.
     pub errors: Vec<String>,
     /// A line for each file that was still open.
     pub still_open: Vec<String>,

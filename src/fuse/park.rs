@@ -182,11 +182,26 @@ impl Park {
 }
 
 /// A call that is due.
+struct Due {
+    key: u64,
+    tid: u32,
+    interrupt: Arc<Interrupt>,
+    sight: Sight,
+}
+
+/// The same, with its status open: one at a time, but for those that stay open anyway.
 struct Looked {
     key: u64,
     tid: u32,
     interrupt: Arc<Interrupt>,
     watched: Arc<Watched>,
+}
+
+impl From<Looked> for Due {
+    fn from(looked: Looked) -> Due {
+        let Looked { key, tid, interrupt, watched } = looked;
+        Due { key, tid, interrupt, sight: Sight::Open(watched) }
+    }
 }
 
 /// What a sweep has seen.
@@ -353,22 +368,25 @@ impl Lot {
         let is_in = |key: u64, rounds| key.wrapping_add(sweeps).is_multiple_of(rounds);
         let mut seen = Seen::default();
         let mut left = Vec::new();
-        for looked in self.due(|key| is_in(key, turns) || is_in(key, asks)) {
+        for due in self.due(|key| is_in(key, turns) || is_in(key, asks)) {
+            let Some(looked) = self.open(due) else { continue };
             if is_in(looked.key, turns) || looked.watched.has_run() {
                 seen.look(&looked);
             } else {
-                left.push(looked);
+                left.push(looked.into());
             }
         }
         memory.probe(&mut seen);
         // More was queued for their user than was found: somebody else of his may have it.
         if memory.is_missing_some(&seen) {
             left.extend(self.due(|key| !is_in(key, turns) && !is_in(key, asks)));
-            for looked in left {
+            for due in left {
                 if !memory.is_missing_some(&seen) {
                     break;
                 }
-                seen.look(&looked);
+                if let Some(looked) = self.open(due) {
+                    seen.look(&looked);
+                }
             }
         }
         memory.learn(&seen);
@@ -382,27 +400,29 @@ impl Lot {
         calls.waiting.len()
     }
 
-    /// Who has waited a whole sweep and is wanted by `wants`, each with its open file.
-    fn due(&self, wants: impl Fn(u64) -> bool) -> Vec<Looked> {
+    /// Who has waited a whole sweep and is wanted by `wants`.
+    fn due(&self, wants: impl Fn(u64) -> bool) -> Vec<Due> {
         let mut due = Vec::new();
         for (key, waiting) in &self.calls.lock().waiting {
             if waiting.sweeps > 1 && wants(*key) && !waiting.interrupt.is_raised() {
-                let interrupt = Arc::clone(&waiting.interrupt);
-                due.push((*key, waiting.tid, interrupt, waiting.sight.clone()));
+                let (interrupt, sight) = (Arc::clone(&waiting.interrupt), waiting.sight.clone());
+                due.push(Due { key: *key, tid: waiting.tid, interrupt, sight });
             }
         }
-        let open = |(key, tid, interrupt, sight)| {
-            let watched = match sight {
-                Sight::Unseen => None,
-                Sight::Open(watched) => Some(watched),
-                Sight::Unopened => self.open(key, tid),
-            };
-            watched.map(|watched| Looked { key, tid, interrupt, watched })
-        };
-        due.into_iter().filter_map(open).collect()
+        due
     }
 
-    fn open(&self, key: u64, tid: u32) -> Option<Arc<Watched>> {
+    fn open(&self, due: Due) -> Option<Looked> {
+        let Due { key, tid, interrupt, sight } = due;
+        let watched = match sight {
+            Sight::Unseen => None,
+            Sight::Open(watched) => Some(watched),
+            Sight::Unopened => self.watch(key, tid),
+        };
+        watched.map(|watched| Looked { key, tid, interrupt, watched })
+    }
+
+    fn watch(&self, key: u64, tid: u32) -> Option<Arc<Watched>> {
         match Watched::open(tid) {
             Ok(watched) => {
                 let watched = Arc::new(watched);
