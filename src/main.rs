@@ -7,14 +7,13 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// How: large pages of the host's where it has them, one arena (two threads do nearly all of the
 /// work), and what is free is given back within 50 ms: kept for a second it stood above the
-/// bound of our memory, and no write was faster. Blocks of the cache are allocated sixteen at a
-/// time: by itself each costs the allocator 144 bytes. What is larger no thread keeps for itself,
-/// which was 4 MiB more. The allocator looks for this name.
+/// bound of our memory, and no write was faster. What is larger than a block no thread keeps for
+/// itself, which was 4 MiB more. The allocator looks for this name.
 #[allow(unsafe_code)] // exporting a name could take another's place; this one is there to be taken
 #[unsafe(export_name = "_rjem_malloc_conf")]
-pub static ALLOCATOR_CONF: &[u8; 118] =
+pub static ALLOCATOR_CONF: &[u8; 94] =
     b"thp:always,cache_oblivious:false,narenas:1,dirty_decay_ms:50,muzzy_decay_ms:0,\
-    slab_sizes:4096-4096:16,tcache_max:4096\0";
+    tcache_max:4096\0";
 
 use spindle::{boot, cli, commands};
 use std::process::ExitCode;

@@ -101,8 +101,8 @@ fn the_bound_is_of_the_buffers_with_what_they_take_beside() {
     }
     assert_eq!((blocks(0), blocks(4095)), (1, 1));
     let gib = blocks(1 << 30);
-    assert!(gib < 262_144 && gib * (4096 + 256) <= (1 << 30) + (4 << 20), "{gib}");
-    assert!(gib > 240_000 && blocks(u64::MAX) > 1 << 39);
+    assert!(gib < 262_144 && gib * (4096 + 448) <= (1 << 30) + (8 << 20), "{gib}");
+    assert!(gib > 235_000 && blocks(u64::MAX) > 1 << 39);
 }
 
 #[test]
