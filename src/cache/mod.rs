@@ -60,8 +60,8 @@ const SHARDS_MAX: usize = 16;
 /// Fewest blocks of a shard where there are several.
 const SHARD_BLOCKS_MIN: u64 = 512;
 /// What a buffer takes beside its block: its entry in the order of use (112 bytes), in the index
-/// (up to 34), what lends it (48), the allocator's note of it (144: several blocks to a note would
-/// share 4 KiB pages' fate when the cache shrinks), and what is not yet given back.
+/// (up to 34), what lends it (48), the allocator's note of it (144; blocks that shared one could
+/// not be given back one by one when the cache shrinks), and what is not yet given back.
 const OVERHEAD_BYTES: u64 = 448;
 /// So much of that comes on top of the bound; a cache of 64 MiB has all the blocks it could.
 const OVERHEAD_FREE_BYTES: u64 = 8 << 20;
