@@ -33,7 +33,7 @@ pub(super) fn check(sections: &[Section], wrong: &mut Complaints) {
 
 /// A port's name, and what is written of its peer.
 fn peer(section: &Section) -> Option<(&str, &Entry, &str)> {
-    let entry = section.entries.iter().find(|entry| entry.key == "peer")?;
+    let entry = section.entry("peer")?;
     match &entry.value {
         Written::Text(peer) | Written::Bare(peer) => Some((section.unit()?, entry, peer)),
         _ => None,

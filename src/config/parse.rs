@@ -40,11 +40,20 @@ pub(super) struct Section {
 impl Section {
     /// The name of the unit that this section describes.
     pub(super) fn unit(&self) -> Option<&str> {
-        let name = self.entries.iter().find(|entry| entry.key == "name")?;
-        match &name.value {
+        match &self.entry("name")?.value {
             Written::Text(text) | Written::Bare(text) if self.is_one_of_many => Some(text),
             _ => None,
         }
+    }
+
+    /// What is written for a key.
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    /// Where a key is written; else where the section is.
+    pub(super) fn place_of(&self, key: &str) -> &Place {
+        self.entry(key).map_or(&self.place, |entry| &entry.place)
     }
 
     /// Writes an entry, in the place of the one with that key if there is one.

@@ -34,9 +34,10 @@ pub(super) fn queues(
         };
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
         if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) {
-            let place = section.entries.iter().find(|entry| entry.key == "name");
-            let place = place.map_or(&section.place, |entry| &entry.place);
-            wrong.add(place, format!("{name:?} is no name of a queue: letters and digits"));
+            wrong.add(
+                section.place_of("name"),
+                format!("{name:?} is no name of a queue: letters and digits"),
+            );
             continue;
         }
         let mut values = schema::values(section.entries.iter(), schema::QUEUE, name, wrong);
@@ -45,10 +46,6 @@ pub(super) fn queues(
                 text.split([' ', ',']).filter(|word| !word.is_empty()).map(str::to_owned).collect()
             }
             _ => Vec::new(),
-        };
-        let at = |key: &str| {
-            let entry = section.entries.iter().find(|entry| entry.key == key);
-            entry.map_or(&section.place, |entry| &entry.place)
         };
         for member in members.iter().filter(|member| !is_printer(member)) {
             let way_out = match words::closest(member, printers()) {
@@ -59,7 +56,7 @@ pub(super) fn queues(
                 None => format!("there are: {}", printers().collect::<Vec<_>>().join(" ")),
             };
             let words = format!("there is no printer \"{member}\", {way_out}");
-            wrong.add(at("members"), format!("\"members\" of {name}: {words}"));
+            wrong.add(section.place_of("members"), format!("\"members\" of {name}: {words}"));
         }
         if members.is_empty() != is_printer(name) {
             let words = match members.is_empty() {
@@ -72,10 +69,11 @@ pub(super) fn queues(
                      out, or name the queue otherwise"
                 ),
             };
-            wrong.add(at(if members.is_empty() { "name" } else { "members" }), words);
+            wrong.add(section.place_of(if members.is_empty() { "name" } else { "members" }), words);
         }
         if queues.iter().any(|queue| queue.name == name) {
-            wrong.add(at("name"), format!("duplicate queue \"{name}\": name another"));
+            wrong
+                .add(section.place_of("name"), format!("duplicate queue \"{name}\": name another"));
         }
         let bytes_max = match values.get("max_size") {
             Some(Value::Number(bytes)) => Some(*bytes),

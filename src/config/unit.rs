@@ -56,7 +56,7 @@ fn unit(
     wrong: &mut Complaints,
 ) -> Option<UnitConfig> {
     let kind = format!("[[{}]]", section.name);
-    let (name, place) = match section.entries.iter().find(|entry| entry.key == "name") {
+    let (name, place) = match section.entry("name") {
         Some(entry) => match section.unit() {
             Some(name) => (name, &entry.place),
             None => {
@@ -93,18 +93,14 @@ fn unit(
         wrong.add(place, words);
         return None;
     }
-    let at = |key: &str| {
-        let entry = section.entries.iter().find(|entry| entry.key == key);
-        entry.map_or(&section.place, |entry| &entry.place)
-    };
     for entry in &section.entries {
         taken.places.insert(format!("{name}.{}", entry.key), entry.place.clone());
     }
     for (key, words) in misfits(&unit, driver, taken) {
-        wrong.add(at(key), words);
+        wrong.add(section.place_of(key), words);
     }
     if let Err((key, words)) = driver.check(&unit) {
-        wrong.add(at(key), format!("\"{key}\" of {name}: {words}"));
+        wrong.add(section.place_of(key), format!("\"{key}\" of {name}: {words}"));
     }
     (wrong.list.len() == before).then_some(unit)
 }
@@ -128,15 +124,12 @@ fn driver<'a>(
 ) -> Result<&'static dyn Driver, (&'a Place, String)> {
     let of_section = drivers.iter().filter(|driver| driver.section() == section.name);
     let mut names = of_section.clone().map(|driver| driver.name()).collect::<Vec<_>>();
-    let written = section.entries.iter().find(|entry| entry.key == "driver");
+    let written = section.entry("driver");
     let (wanted, place) = match written.map(|entry| (&entry.value, &entry.place)) {
         Some((Written::Text(text) | Written::Bare(text), place)) => (text.as_str(), place),
         Some((_, place)) => ("", place),
         None if names.len() == 1 => (names[0], &section.place),
-        None => {
-            let name = section.entries.iter().find(|entry| entry.key == "name");
-            (letters, name.map_or(&section.place, |name| &name.place))
-        }
+        None => (letters, section.place_of("name")),
     };
     if let Some(driver) = of_section.clone().find(|driver| driver.name() == wanted) {
         return Ok(*driver);
