@@ -80,11 +80,8 @@ impl FileMedium {
     pub fn open(path: &Path, options: FileOptions) -> Result<FileMedium, Refusal> {
         let name = path.display();
         let file = open(path, options).map_err(|why| format!("image {name}: {why}"))?;
-        let how = match options.read_only {
-            true => FlockArg::LockSharedNonblock,
-            false => FlockArg::LockExclusiveNonblock,
-        };
-        let file = lock(path, file, how).map_err(|why| format!("image {name}: {why}"))?;
+        let file =
+            lock(path, file, options.read_only).map_err(|why| format!("image {name}: {why}"))?;
         let found = seek(&file, 0, Whence::SeekEnd)
             .map_err(|why| format!("image {name}: its size cannot be told: {}", why.desc()))?;
         let bytes = match options.bytes {
@@ -211,11 +208,15 @@ fn open(path: &Path, options: FileOptions) -> Result<File, String> {
     })
 }
 
-/// Locks the file opened at `path`.
+/// Locks the file opened at `path`; those who only read may share it.
 ///
 /// # Errors
 /// In words: somebody else has it, or took it away before it was ours.
-pub(super) fn lock(path: &Path, file: File, how: FlockArg) -> Result<Flock<File>, String> {
+pub(super) fn lock(path: &Path, file: File, read_only: bool) -> Result<Flock<File>, String> {
+    let how = match read_only {
+        true => FlockArg::LockSharedNonblock,
+        false => FlockArg::LockExclusiveNonblock,
+    };
     let file = Flock::lock(file, how).map_err(|(_, why)| match why {
         Errno::EWOULDBLOCK => "is in use by another unit or daemon".to_owned(),
         _ => format!("cannot be locked: {}", why.desc()),
@@ -406,7 +407,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sd0.img");
         let opened = || open(&path, sized(MIB)).unwrap();
-        let lock = |file| lock(&path, file, FlockArg::LockExclusiveNonblock);
+        let lock = |file| lock(&path, file, false);
         let file = opened();
         std::fs::remove_file(&path).unwrap();
         assert!(lock(file.try_clone().unwrap()).unwrap_err().contains("taken away just now"));
@@ -414,7 +415,7 @@ mod tests {
         assert!(lock(file).is_err() && lock(other.try_clone().unwrap()).is_ok());
         std::fs::remove_file(&path).unwrap();
         let given = PathBuf::from(format!("/dev/fd/{}", other.as_raw_fd()));
-        assert!(super::lock(&given, other, FlockArg::LockExclusiveNonblock).is_ok());
+        assert!(super::lock(&given, other, false).is_ok());
     }
 
     #[test]

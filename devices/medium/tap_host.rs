@@ -5,7 +5,7 @@ use super::file::{errno, lock, offset, told};
 use super::window::Window;
 use crate::contract::IoError;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use nix::sys::uio::{preadv, pwritev};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, IoSlice, IoSliceMut};
@@ -49,11 +49,7 @@ impl Backing {
             ErrorKind::PermissionDenied if !read_only => format!("{why} (`ro` would do to read)"),
             _ => why.to_string(),
         })?;
-        let how = match read_only {
-            true => FlockArg::LockSharedNonblock,
-            false => FlockArg::LockExclusiveNonblock,
-        };
-        let file = lock(path, file, how)?;
+        let file = lock(path, file, read_only)?;
         let is_written = !read_only;
         let window = is_written.then(|| Window::over(&file, options.size_bytes)).flatten();
         Ok(Backing::File(file, window))
