@@ -8,7 +8,7 @@ use serde_json::json;
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// How bad it is.
@@ -206,14 +206,22 @@ fn helper(host: &Host) -> Finding {
     }
 }
 
+/// Whether a `/proc/self` leads to this process by the number that it knows itself by: else it is
+/// that of another pid name space.
+///
+/// # Errors
+/// The host's, where there is no such link.
+pub fn shows_us(link: &Path) -> std::io::Result<bool> {
+    let found = std::fs::read_link(link)?;
+    Ok(found.as_os_str() == OsStr::new(&std::process::id().to_string()))
+}
+
 fn processes(host: &Host) -> Finding {
     const WHAT: &str = "/proc";
     let lacks = |words: &str| found(WHAT, Verdict::Lacks, words, "mount -t proc proc /proc");
-    match std::fs::read_link(host.path("/proc/self")) {
-        Ok(link) if link.as_os_str() == OsStr::new(&std::process::id().to_string()) => {
-            ok(WHAT, "shows our processes")
-        }
-        Ok(_) => lacks("shows another pid name space than ours"),
+    match shows_us(&host.path("/proc/self")) {
+        Ok(true) => ok(WHAT, "shows our processes"),
+        Ok(false) => lacks("shows another pid name space than ours"),
         Err(error) => lacks(&words::of_host(&error)),
     }
 }
@@ -326,7 +334,6 @@ fn home(host: &Host) -> Finding {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
 
     fn host(dir: &Path, is_root: bool) -> Host {
         let search = dir.join("bin").into_os_string();

@@ -102,7 +102,7 @@ const ARROWS: &[(&str, &str)] = &[
         "cache config ctl daemon disk error file kernel reports sinks spec spool sync verbs vfs \
          words",
     ),
-    ("daemon", "error file fuse sync vfs words"),
+    ("daemon", "doctor error file fuse sync vfs words"),
     ("lib", "*"),
     ("main", "*"),
     ("tidy", "*"),

@@ -1,10 +1,11 @@
 //! The host's mount table, and what of it is ours.
 
+use crate::doctor::shows_us;
 use crate::error::{Errno, Error};
 use crate::fuse::session::KIND;
 use crate::fuse::{OWN_XATTRS, os};
 use nix::mount::{MntFlags, umount2};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -49,9 +50,9 @@ pub(super) fn check_proc() -> Result<(), Error> {
         let words = format!("/proc: {what}; `mount -t proc proc /proc` mends it");
         Err(Error::new(Errno::EIO, words))
     };
-    match std::fs::read_link("/proc/self") {
-        Ok(link) if link.as_os_str() == OsStr::new(&std::process::id().to_string()) => Ok(()),
-        Ok(_) => refuse("shows another pid name space than ours (unshare has --mount-proc)"),
+    match shows_us(Path::new("/proc/self")) {
+        Ok(true) => Ok(()),
+        Ok(false) => refuse("shows another pid name space than ours (unshare has --mount-proc)"),
         Err(refusal) => refuse(&why(&refusal)),
     }
 }
