@@ -101,9 +101,7 @@ impl Sink {
             _ => Ok(()),
         }
     }
-}
 
-impl Sink {
     /// What of it is not there now but may come, in words: a command, another printer's host. May
     /// wait for the host's names.
     #[must_use]

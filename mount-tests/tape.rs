@@ -51,8 +51,8 @@ fn kill_between_files() {
           mt-st -f $M/dev/nst0 eod; mt-st -f $M/dev/nst0 status | grep -q 'File number=2'");
 }
 
-/// A machine with a small cache forbids itself large pages, but a tape on tmpfs has them all the
-/// same, where the host has any.
+/// A tape on tmpfs has the host's large pages, where it has any, whatever is done to save memory in
+/// a machine with a small cache.
 fn large_pages() {
     let Ok(place) = tempfile::tempdir_in("/dev/shm") else { return };
     let image = format!("st0.image={}/st0.tap", place.path().display());

@@ -57,7 +57,7 @@ pub fn check(config: &Config, state: &Path) -> Result<(), Error> {
             _ => None,
         };
         if let Some(what) = clash {
-            let (place, name) = (config.place_of(&unit.name, "sink"), &unit.name);
+            let (place, name) = (config.place_of(&unit.name, PRINTER_SINK.key), &unit.name);
             wrong.push(format!(
                 "{place}: \"sink\" of {name}: file \"{text}\" is {what} already; \
                  name another"
