@@ -20,7 +20,8 @@ pub enum Places {
 #[derive(Debug, clap::Parser)]
 #[command(name = "bench")]
 pub struct Args {
-    /// Rounds, in each of which every target does every work [default: 15; quick: 3]
+    /// Rounds, in each of which every target does every work, those of four callers, free to move,
+    /// three times [default: 15; quick: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
 

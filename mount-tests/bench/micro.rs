@@ -1,6 +1,10 @@
 //! Microbenchmarks: what a copy, a hit, a miss, a write, a flush, a queued request and a walk cost.
 //!
-//! No FUSE and no thread: the callers' work alone, on a unit that is done at the next crank.
+//! No FUSE and no thread: the callers' work alone, on a unit that is done at the next crank, in the
+//! daemon's own kind of memory.
+
+#[path = "../../src/allocator.rs"]
+mod allocator;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use devices::engine::{Engine, Time};

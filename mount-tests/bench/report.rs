@@ -135,7 +135,7 @@ pub fn ratio(
     };
     let theirs = of(runs, work, place, beside);
     let pairs = of(runs, work, place, ours).into_iter().filter_map(|run| {
-        let other = theirs.iter().find(|other| other.round == run.round)?;
+        let other = theirs.iter().find(|other| other.is_beside(run))?;
         Some((value(run), value(other)))
     });
     stats::ratio(&pairs.collect::<Vec<_>>())
@@ -307,6 +307,7 @@ pub mod tests {
     pub fn runs(ours: f64) -> Vec<Run> {
         let run = |round: usize, target, rate: f64, cpu| Run {
             round,
+            pass: 1,
             work: "randread-4k",
             place: Place::Same,
             target,
@@ -350,6 +351,17 @@ pub mod tests {
     fn judged(report: &Report, metric: &str, beside: &str) -> Verdict {
         let is_it = |promise: &&Promise| promise.metric == metric && promise.beside == beside;
         report.promises.iter().find(is_it).unwrap().verdict
+    }
+
+    #[test]
+    fn runs_are_compared_with_those_of_the_same_pass() {
+        let mut runs = runs(100.0);
+        let both = ratio(&runs, ("randread-4k", Place::Same), (SPINDLE, FLOOR), Metric::Rate);
+        let mut alone = runs[0].clone();
+        (alone.pass, alone.outcome.calls_per_second) = (2, 900.0);
+        runs.extend([alone.clone(), alone]);
+        let still = ratio(&runs, ("randread-4k", Place::Same), (SPINDLE, FLOOR), Metric::Rate);
+        assert_eq!(still.unwrap().value, both.unwrap().value);
     }
 
     #[test]
