@@ -53,7 +53,7 @@ pub(super) enum Victims {
 /// How a buffer was used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
-    /// Again, so soon that it need not move in the order of use.
+    /// Again, before enough others came in that it need move in the order of use.
     Recent,
     /// It becomes the last one to give way.
     Now,
@@ -62,7 +62,8 @@ enum Use {
 }
 
 /// A shard for fewer buffers keeps the exact order of use; a larger one leaves a buffer where it
-/// is when it was used within the last eighth of as many uses.
+/// is until an eighth of as many others have come in since it was moved: where nothing comes in,
+/// nothing gives way, and the order of use is nobody's business.
 const EXACT_BUFFERS: usize = 1024;
 
 /// See the head of this file.
@@ -75,9 +76,9 @@ pub(super) struct Shard {
     pub hits: u64,
     pub misses: u64,
     quota: usize,
-    /// Uses so far, wrapping.
+    /// Buffers that have come in so far, wrapping.
     tick: u32,
-    /// Uses after which a buffer moves to the front when it is used again.
+    /// After how many of them a buffer moves to the front when it is used again.
     slack: u32,
     lru: LruCache<Key, Buffer>,
     groups: BTreeMap<u64, Group>,
@@ -225,14 +226,20 @@ impl Shard {
         found
     }
 
-    /// Whether a buffer used at that tick is to be moved to the front when it is used again: moving
+    /// One more, the last to give way.
+    fn insert(&mut self, key: Key, mut buffer: Buffer) {
+        self.tick = self.tick.wrapping_add(1);
+        buffer.used_at = self.tick;
+        self.lru.push(key, buffer);
+    }
+
+    /// Whether a buffer that moved at that tick is to move to the front when it is used again: that
     /// touches its neighbours in the order, which costs more than reading a block.
     fn is_long_ago(&self, used_at: u32) -> bool {
         self.tick.wrapping_sub(used_at) >= self.slack
     }
 
     fn mark_used(&mut self, key: Key, how: Use) {
-        self.tick = self.tick.wrapping_add(1);
         if how == Use::Recent {
             return;
         }
@@ -256,7 +263,7 @@ impl Shard {
     ) -> Result<Option<Part>, Room> {
         if self.lru.peek(&key).is_none() {
             match self.make_room(fill.victims) {
-                Room::Memory(memory) => self.lru.push(key, Buffer::empty(memory, now)),
+                Room::Memory(memory) => self.insert(key, Buffer::empty(memory, now)),
                 room => return Err(room),
             };
         }
@@ -475,7 +482,7 @@ impl Shard {
     /// Puts in what was drained from another shard; the ledgers have it already.
     pub fn refill(&mut self, key: Key, buffer: Buffer) {
         let is = buffer.tally();
-        self.lru.push(key, buffer);
+        self.insert(key, buffer);
         self.enter(key, Tally::default(), is);
     }
 

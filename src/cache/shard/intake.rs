@@ -44,7 +44,7 @@ pub(in crate::cache) enum Place {
     Unknown,
     /// It is not here.
     Nowhere,
-    /// It is here, and was used lately.
+    /// It is here, where it may stay in the order of use.
     Recent,
     /// It is here, and is to be moved to the front.
     LongAgo,
@@ -93,8 +93,7 @@ impl Shard {
             if !buffer.is_unsaved() && admission != Admission::Yes {
                 return Err(Stop::Throttle(admission));
             }
-            self.tick = self.tick.wrapping_add(1);
-            let is_long_ago = self.tick.wrapping_sub(buffer.used_at) > self.slack;
+            let is_long_ago = self.tick.wrapping_sub(buffer.used_at) >= self.slack;
             if is_long_ago || place == Place::LongAgo {
                 buffer.used_at = self.tick;
             }
@@ -121,7 +120,7 @@ impl Shard {
                 let mut buffer = Buffer::empty(memory, SimTime(0));
                 buffer.write_in(span, data, touched, taking.copy, taking.engine);
                 let is = buffer.tally();
-                self.lru.push(key, buffer);
+                self.insert(key, buffer);
                 self.book(key, Tally::default(), is, taking.ledgers);
                 Ok(())
             }

@@ -51,9 +51,52 @@ impl Room8 {
         self.shard.copy_in(Key::new(0, block), span, &[1; BLOCK_BYTES], Place::Unknown, &taking)
     }
 
+    fn read(&mut self, block: u64) -> usize {
+        self.shard.copy_out(Key::new(0, block), 0, &mut [0; BLOCK_BYTES], false).bytes
+    }
+
     fn blocks(&self) -> Vec<u64> {
         self.shard.iter().map(|(key, _)| key.block()).collect()
     }
+}
+
+#[test]
+fn in_a_large_shard_a_buffer_moves_only_when_enough_others_have_come_in() {
+    let mut room = Room8::new();
+    room.shard.set_quota(2048, 40, 60); // an eighth: 256
+    let first = |room: &Room8| room.shard.iter().next().map(|(key, _)| key.block());
+    (0..1024).for_each(|block| assert!(room.fetch(block).is_none()));
+    (0..1024).for_each(|block| assert_eq!(room.read(block), BLOCK_BYTES)); // no longer fresh
+    assert_eq!(first(&room), Some(1023));
+    (0..100).for_each(|_| assert_eq!(room.read(5), BLOCK_BYTES));
+    assert_eq!(first(&room), Some(1023), "nothing came in");
+    (2000..2255).for_each(|block| assert!(room.fetch(block).is_none()));
+    room.read(5);
+    assert_eq!(first(&room), Some(2254), "255 came in");
+    assert!(room.fetch(2255).is_none());
+    room.read(5);
+    assert_eq!(first(&room), Some(5));
+    room.read(6);
+    room.read(5);
+    assert_eq!(room.blocks()[..2], [6, 5]);
+}
+
+#[test]
+fn what_is_read_or_written_again_and_again_outlives_any_number_of_others() {
+    let mut room = Room8::new();
+    room.shard.set_quota(1024, 90, 95);
+    for block in 0..20_000 {
+        if let Some(Room::Push(_) | Room::Wait | Room::Full) = room.fetch(10 + block) {
+            panic!("only one is dirty, and it is never the oldest");
+        }
+        if block == 0 {
+            assert!(room.fetch(1).is_none());
+        }
+        assert!(room.write(2).is_ok());
+        assert_eq!(room.read(1), BLOCK_BYTES, "after {block} others");
+        assert_eq!(room.read(10 + block), BLOCK_BYTES);
+    }
+    assert_eq!(room.shard.misses, 20_001);
 }
 
 #[test]
