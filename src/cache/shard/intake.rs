@@ -94,7 +94,7 @@ impl Shard {
                 return Err(Stop::Throttle(admission));
             }
             let is_long_ago = self.tick.wrapping_sub(buffer.used_at) >= self.slack;
-            if is_long_ago || place == Place::LongAgo {
+            if is_long_ago {
                 buffer.used_at = self.tick;
             }
             // Nothing in the books depends on which of its sectors are dirty.
