@@ -430,34 +430,40 @@ fn socat() {
           kill $job 2>/dev/null || true; cmp $T/sent $T/out");
 }
 
-/// Terminal programs want a terminal of their own: script(1) is one.
+/// Types into a terminal program and hears what it says (`$T/said`); it has 20 s for each thing.
+const TERMINAL: &str = "stty -F $M/dev/ttyS1 57600
+    shown() { for i in $(seq 1000); do grep -q \"$1\" $T/said && return; sleep 0.02; done
+              echo \"never said: $1\" >&2; return 1; }
+    answered() { timeout 20 head -c 11 $M/dev/ttyS1 > $T/heard
+                 printf 'from there to you' > $M/dev/ttyS1; }
+    : > $T/said\n";
+
+/// Terminal programs want a terminal of their own: script(1) is one. What is typed before they are
+/// ready is theirs to discard, and they do.
 fn picocom() {
     let h = House::new();
     h.sh(RAW);
-    h.sh("( until grep -q 'ttyS0 .*57600.*open=1' $M/proc/serial; do :; done
-            printf 'to the line'; for i in $(seq 200); do
-                grep -q 'there to you' $T/said && break; sleep 0.02; done
-            printf '\\001\\030' ) |
-          timeout 20 script -qefc \"picocom -b 57600 $M/dev/ttyS0\" /dev/null > $T/said & job=$!
-          stty -F $M/dev/ttyS1 57600; head -c 11 $M/dev/ttyS1 > $T/heard
-          printf 'from there to you' > $M/dev/ttyS1; wait $job
+    h.sh(&(TERMINAL.to_owned()
+        + "( shown 'Terminal ready'; printf 'to the line'
+            shown 'there to you'; printf '\\001\\030' ) |
+          timeout 60 script -qefc \"picocom -b 57600 $M/dev/ttyS0\" /dev/null > $T/said & job=$!
+          answered; wait $job
           [ \"$(cat $T/heard)\" = 'to the line' ]; grep -q 'from there to you' $T/said
-          grep -q 'ttyS0 .*115200.*open=0' $M/proc/serial"); // as it was before
+          grep -q 'ttyS0 .*115200.*open=0' $M/proc/serial")); // as it was before
 }
 
 fn minicom() {
     let h = House::new();
     h.sh(RAW);
-    h.sh("export HOME=$T TERM=vt100
-          ( until grep -q 'ttyS0 .*57600.*open=1' $M/proc/serial; do :; done
-            sleep 0.3; printf 'to the line'; for i in $(seq 200); do
-                grep -q 'there to you' $T/said && break; sleep 0.02; done
-            printf '\\001q'; sleep 0.3; printf '\\r' ) |
-          timeout 20 script -qefc \"minicom -o -b 57600 -D $M/dev/ttyS0\" /dev/null > $T/said &
+    h.sh(&(TERMINAL.to_owned()
+        + "export HOME=$T TERM=vt100
+          ( shown 'CTRL-A Z for help on'; printf 'to the line'
+            shown 'there to you'; printf '\\001q'
+            shown 'Leave without reset'; printf '\\r' ) |
+          timeout 60 script -qefc \"minicom -o -b 57600 -D $M/dev/ttyS0\" /dev/null > $T/said &
           job=$!
-          stty -F $M/dev/ttyS1 57600; head -c 11 $M/dev/ttyS1 > $T/heard
-          printf 'from there to you' > $M/dev/ttyS1; wait $job
-          [ \"$(cat $T/heard)\" = 'to the line' ]; grep -q 'from there to you' $T/said");
+          answered; wait $job
+          [ \"$(cat $T/heard)\" = 'to the line' ]; grep -q 'from there to you' $T/said"));
 }
 
 fn pyserial() {
