@@ -282,6 +282,7 @@ impl Door {
 
     pub(super) fn on_release(&self, req: &Request, handle: FileHandle, reply: ReplyEmpty) {
         tell!(req, "release {handle}");
+        let release = self.order.release(req.unique().0);
         let _long = self.readers.long(); // it waits for nobody (`order.rs`), but may write
         let _inside = self.gate.enter(); // refused by none, waited for if it came in time
         let run = || {
@@ -295,7 +296,7 @@ impl Door {
         self.lobby.forget(handle.0);
         let released = guarded(req.unique().0, run);
         self.closing.remove(handle.0);
-        self.order.note(req.unique().0);
+        drop(release);
         conclude(req.unique().0, released, reply, done);
     }
 
