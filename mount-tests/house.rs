@@ -83,6 +83,13 @@ impl House {
         text.trim().parse().expect("a pid")
     }
 
+    /// What the daemon has used of the processors since it began.
+    pub fn processor_time(&self) -> Duration {
+        let pid = nix::unistd::Pid::from_raw(self.pid().cast_signed());
+        let clock = nix::time::ClockId::pid_cpu_clock_id(pid).expect("a clock");
+        clock.now().expect("its time").into()
+    }
+
     /// Ends the daemon as a crash would, and waits until it is gone. The dead mount stays.
     pub fn kill(&self) {
         let pid = self.pid();

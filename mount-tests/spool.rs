@@ -438,47 +438,55 @@ fn paced() {
     eprintln!("{printed} bytes printed when cp returned; {grown} KiB of memory");
 }
 
-/// Submits a job; how long that took.
-fn submit_one(h: &House) -> Duration {
-    let begun = Instant::now();
-    let mut file = File::create(h.tree().join("spool/lp0/j")).unwrap();
-    file.write_all(b"text\n").unwrap();
-    nix::unistd::close(file).unwrap();
-    begun.elapsed()
+/// Submits a thousand jobs; the processor time of the daemon that each took. Not how long: others
+/// are at the processors too.
+fn submit_thousand(h: &House) -> Duration {
+    let before = h.processor_time();
+    for _ in 0..1000 {
+        let mut file = File::create(h.tree().join("spool/lp0/j")).unwrap();
+        file.write_all(b"text\n").unwrap();
+        nix::unistd::close(file).unwrap();
+    }
+    (h.processor_time() - before) / 1000
 }
 
-/// What one takes where nobody else is at the host's disk.
-fn quiet(times: &[Duration]) -> Duration {
-    let mut times = times.to_vec();
-    times.sort_unstable();
-    times[times.len() / 10]
+/// How long the quickest of three tries took: the others may have waited for a processor.
+fn quickest(mut run: impl FnMut()) -> Duration {
+    let tries = (0..3).map(|_| {
+        let begun = Instant::now();
+        run();
+        begun.elapsed()
+    });
+    tries.min().unwrap_or_default()
 }
 
 fn ten_thousand() {
     let h = House::new();
     // Held, not stopped: so the printers look for what they may print at each of them.
     sh(&h, "spindle lpc holdall lp0");
-    let times: Vec<Duration> = (0..10_000).map(|_| submit_one(&h)).collect();
-    let (first, last) = (quiet(&times[10..1010]), quiet(&times[9_000..]));
+    submit_thousand(&h); // the daemon has all its memory
+    let times: Vec<Duration> = (1..10).map(|_| submit_thousand(&h)).collect();
+    let (first, last) = (times[0].min(times[1]), times[7].min(times[8]));
     let ratio = last.as_secs_f64() / first.as_secs_f64();
     eprintln!("submission: {first:?} at first, {last:?} behind 10,000: ratio {ratio:.2}");
-    assert!(ratio < 1.5, "{first:?}, then {last:?}");
+    assert!(ratio < 1.5, "{times:?}");
+    // Users run what is optimised.
+    let limit = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 1 });
     for command in ["spindle lpq", "ls $M/spool/lp0"] {
-        let begun = Instant::now();
-        let lines = sh(&h, command).lines().count();
-        let taken = begun.elapsed();
+        let taken = quickest(|| {
+            let lines = sh(&h, command).lines().count();
+            assert!(lines >= 10_000, "{command}: {lines}");
+        });
         eprintln!("{command}: {taken:?}");
-        assert!(lines >= 10_000, "{command}: {lines}");
-        // Users run what is optimised.
-        let limit = if cfg!(debug_assertions) { 4 } else { 1 };
-        assert!(taken < Duration::from_secs(limit), "{command}: {taken:?}");
+        assert!(taken < limit, "{command}: {taken:?}");
     }
-    h.kill();
-    let begun = Instant::now();
-    h.mount();
-    eprintln!("recovery: {:?}", begun.elapsed());
-    let limit = if cfg!(debug_assertions) { 4 } else { 2 };
-    assert!(begun.elapsed() < Duration::from_secs(limit), "{:?}", begun.elapsed());
+    let taken = quickest(|| {
+        h.kill();
+        h.mount();
+    });
+    eprintln!("recovery: {taken:?}");
+    let limit = Duration::from_secs(if cfg!(debug_assertions) { 4 } else { 2 });
+    assert!(taken < limit, "{taken:?}");
     assert!(sh(&h, "spindle lpq").lines().count() >= 10_000);
 }
 
