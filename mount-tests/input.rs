@@ -2,6 +2,8 @@
 
 use crate::house::House;
 use crate::{Check, check};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 
 pub const CHECKS: &[Check] = &[
     check("machine_files_with_a_wrong_word", &[], machine_files),
@@ -14,6 +16,7 @@ pub const CHECKS: &[Check] = &[
     check("garbage_to_ctl", &[], garbage_to_ctl),
     check("wrong_command_lines_exit_2", &[], command_lines),
     check("no_machine_to_talk_to", &[], no_machine),
+    check("a_refusal_is_told_in_one_piece", &[], one_piece),
 ];
 
 fn machine_files() {
@@ -227,4 +230,25 @@ fn no_machine() {
     let h = House::unmounted(&[]);
     let said = h.try_sh("spindle --at $T status");
     assert!(said.status == 1 && said.err.starts_with("spindle: "), "{said:?}");
+}
+
+/// Several that tell of errors to one file or terminal do not tear each other's lines apart.
+fn one_piece() {
+    let h = House::unmounted(&[]);
+    for words in [&["ctl", "help"][..], &["mont", "/m"], &["lpq", "-P", "a\nb"], &["mount", ""]] {
+        let (ours, theirs) = UnixDatagram::pair().expect("a pair of sockets");
+        let mut command = h.spindle();
+        let status = command.args(words).stderr(OwnedFd::from(theirs)).status();
+        drop(command); // and with it our copy of its end
+        assert!(!status.expect("it runs").success(), "{words:?}");
+        ours.set_nonblocking(true).expect("it does not wait");
+        let mut bytes = [0; 4096];
+        let len = ours.recv(&mut bytes).expect("words");
+        let told = String::from_utf8_lossy(&bytes[..len]).into_owned();
+        assert!(told.starts_with("spindle: ") && told.ends_with('\n'), "{words:?}: {told:?}");
+        assert!(
+            ours.recv(&mut bytes).map_or(true, |len| len == 0),
+            "{words:?}: more than {told:?}"
+        );
+    }
 }

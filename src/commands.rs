@@ -126,9 +126,7 @@ fn printing(command: &Command, office: &Office) -> Result<ExitCode, String> {
     });
     let lines: Vec<String> = lines.collect();
     if is_called {
-        let mut err = std::io::stderr();
-        let told = lines.iter().try_for_each(|line| writeln!(err, "{line}"));
-        drop(told);
+        complain(lines.iter().map(|line| format!("{line}\n")).collect());
     } else {
         tell(&lines.join("\n"));
     }
@@ -148,9 +146,12 @@ fn print(text: impl AsRef<[u8]>) -> Result<ExitCode, String> {
 
 /// Tells on standard error, each line as `spindle: what: why`. Who has closed it is not told.
 pub fn tell(words: &str) {
-    let mut out = std::io::stderr();
-    let told = words.lines().try_for_each(|line| writeln!(out, "spindle: {line}"));
-    drop(told);
+    complain(words.lines().map(|line| format!("spindle: {line}\n")).collect());
+}
+
+/// In one piece: what others tell of at the same time must not come in between.
+fn complain(lines: String) {
+    drop(std::io::stderr().write_all(lines.as_bytes()));
 }
 
 /// The daemon is this program started again with the same words: this runs in both, and the
