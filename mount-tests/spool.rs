@@ -301,9 +301,11 @@ fn priorities() {
 }
 
 fn class() {
-    let h = House::with(&["--set", "lp0.rate=4000/s", "--set", "lp1.rate=4000/s"]);
+    // Slow, so that neither is done with a job before the other has one.
+    let h = House::with(&["--set", "lp0.rate=40/s", "--set", "lp1.rate=40/s"]);
     sh(&h, "for n in 1 2 3 4; do (for l in $(seq 400); do echo $n; done) >$M/spool/any/j$n; done");
     wait_for("both printers", || sh(&h, "spindle lpq -P any").matches("active").count() == 2);
+    sh(&h, "ctl set lp0.rate 4000/s; ctl set lp1.rate 4000/s");
     drained(&h, "any");
     sh(
         &h,
