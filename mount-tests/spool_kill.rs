@@ -187,12 +187,17 @@ impl Trial {
         }
     }
 
-    /// One life of the daemon; the paper of each printer then.
-    fn live(&self, round: u64, dice: &mut Dice, own: &mut [Vec<u64>]) -> [Vec<Print>; 2] {
+    /// One life of the daemon, `stretch` times as long as most; the paper of each printer then.
+    fn live(
+        &self,
+        (round, stretch): (u64, u64),
+        dice: &mut Dice,
+        own: &mut [Vec<u64>],
+    ) -> [Vec<Print>; 2] {
         self.round.store(round, Ordering::SeqCst);
         self.is_killing.store(false, Ordering::SeqCst);
         self.house.mount();
-        let moment = Duration::from_millis(20 + dice.below(480));
+        let moment = Duration::from_millis(stretch * (20 + dice.below(480)));
         let seed = dice.below(u64::MAX);
         std::thread::scope(|scope| {
             for (hand, own) in (1..).zip(own.iter_mut()) {
@@ -303,10 +308,12 @@ fn killed() {
     };
     let mut own: Vec<Vec<u64>> = (0..HANDS).map(|_| Vec::new()).collect();
     let mut reader = Reader::default();
-    let mut round = 0;
+    let mut round: u64 = 0;
     while round < rounds || (round < 5 * rounds && !is_tried(&trial, &reader)) {
         round += 1;
-        let papers = trial.live(round, &mut dice, &mut own);
+        // What could not be tried in so many lives is tried in longer ones.
+        let stretch = 1 + 2 * round.saturating_sub(rounds);
+        let papers = trial.live((round, stretch), &mut dice, &mut own);
         reader.read(round, &papers, &trial.jobs.lock().unwrap());
         if round % 20 == 0 {
             let known = trial.jobs.lock().unwrap().len();
