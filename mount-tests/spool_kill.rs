@@ -315,7 +315,7 @@ fn killed() {
         let stretch = 1 + 2 * round.saturating_sub(rounds);
         let papers = trial.live((round, stretch), &mut dice, &mut own);
         reader.read(round, &papers, &trial.jobs.lock().unwrap());
-        if round % 20 == 0 {
+        if round.is_multiple_of(20) {
             let known = trial.jobs.lock().unwrap().len();
             eprintln!("{round} rounds, {known} jobs, {} done", reader.done.len());
         }

@@ -5,7 +5,7 @@ use super::argument::Asleep;
 use super::backing::{self, Backings};
 use super::gate::Inside;
 use super::reply::{Refuse, call, caller, conclude, guarded};
-use super::scatter::RUNS_MAX;
+use super::wire::RUNS_MAX;
 use crate::error::{Errno, Error};
 use crate::file::{
     Answer, Call, FileOps, IoctlAnswer, IoctlCall, Nature, OpenFile, Seek, SyncKind,
@@ -184,7 +184,7 @@ impl Door {
             && lent.len() <= RUNS_MAX
         {
             file.moved_to(at + lent.iter().map(|run| run.bytes().len() as u64).sum::<u64>());
-            return conclude(id, Ok(lent), reply, |lent, reply| self.wire.data(id, &lent, reply));
+            return conclude(id, Ok(lent), reply, |lent, reply| self.wire.lent(id, &lent, reply));
         }
         with_buffer(size, |buf| {
             let read = guarded(id, || file.ops.read(&call, at, buf).map(|answer| (file, answer)));
@@ -236,19 +236,24 @@ impl Door {
             Ok(file) => file,
             Err(error) => return conclude::<(), _>(call.id, Err(error), reply, |(), _| ()),
         };
-        let moved = Arc::clone(&file);
-        let written = move |len: usize, reply: ReplyWrite, file: &OpenFile| {
+        let id = call.id;
+        let moved = move |file: &OpenFile, len: usize| {
             file.moved_to(at + len as u64);
-            reply.written(u32::try_from(len).unwrap_or(u32::MAX));
+            u32::try_from(len).unwrap_or(u32::MAX)
         };
-        self.answer_or_wait(
-            req,
-            handle.0,
-            reply,
-            || file.ops.write(&call, at, data),
-            |len, reply| written(len, reply, &file),
-            move |len, reply| written(len, reply, &moved),
-        );
+        let later =
+            |file: Arc<OpenFile>| move |len, reply: ReplyWrite| reply.written(moved(&file, len));
+        match guarded(id, || file.ops.write(&call, at, data)) {
+            Ok(Answer::Now(len)) => {
+                let send = |len, reply| self.wire.written(id, len, reply);
+                conclude(id, Ok(moved(&file, len)), reply, send);
+            }
+            Ok(Answer::Later(rest)) => self.wait(id, req.pid(), rest, reply, later(file)),
+            Ok(Answer::Blocked(blocked)) => {
+                self.block((id, handle.0, req.pid()), blocked, reply, later(file));
+            }
+            Err(error) => conclude::<(), _>(id, Err(error), reply, |(), _| ()),
+        }
     }
 
     /// Who may not keep another's set-id bits takes them away by writing; the host leaves that to

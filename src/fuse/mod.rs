@@ -43,8 +43,8 @@ mod pages;
 pub mod park;
 mod readers;
 mod reply;
-mod scatter;
 pub mod session;
+mod wire;
 pub mod work;
 
 use crate::file::{OpenFiles, SyncKind};
@@ -65,11 +65,11 @@ use order::Order;
 use pages::Pages;
 use park::Park;
 use readers::Readers;
-use scatter::Wire;
 use std::ffi::OsStr;
 use std::io::PipeWriter;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+use wire::Wire;
 use work::Workers;
 
 /// Attributes of the root that tell commands which daemon this is: its state directory, its
@@ -118,7 +118,7 @@ pub struct Door {
     pages: Arc<Pages>,
     /// Files that stand in for ours: see [`backing`].
     backings: Arc<Backings>,
-    /// The way of long answers: see [`scatter`].
+    /// The way of answers to writes and long reads: see [`wire`].
     wire: Wire,
     /// Closed when the session ends: see [`session::Session::ended`].
     hold: Mutex<Option<PipeWriter>>,
