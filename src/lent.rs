@@ -4,31 +4,30 @@
 //!    memory meanwhile changes a copy.
 //! 2. Memory that was lent and has come back is its owner's alone again, without being copied.
 
-use crate::sync::Arc;
+//! 3. To read memory that was lent costs no more than to read other memory: where it lies is known
+//!    at once, and not by way of a count kept elsewhere, which nobody has near.
+
+use bytes::Bytes;
 
 /// A run of bytes that stays as it is for as long as this is held.
 #[derive(Clone, Debug)]
-pub struct Lent {
-    memory: Arc<Vec<u8>>,
-    from: usize,
-    to: usize,
-}
+pub struct Lent(Bytes);
 
 impl Lent {
     /// The bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.memory.get(self.from..self.to).unwrap_or(&[])
+        &self.0
     }
 }
 
 /// Memory that its owner alone changes, and that it may lend.
 #[derive(Debug)]
 pub enum Memory {
-    /// Never lent.
+    /// Not lent since it was last changed.
     Own(Vec<u8>),
     /// Lent, perhaps still.
-    Shared(Arc<Vec<u8>>),
+    Shared(Bytes),
 }
 
 impl Default for Memory {
@@ -59,31 +58,30 @@ impl Memory {
         self.bytes().is_empty()
     }
 
-    /// The bytes, to change them; a copy where somebody holds them.
-    pub fn to_mut(&mut self) -> &mut Vec<u8> {
-        match self {
-            Memory::Own(bytes) => bytes,
-            Memory::Shared(bytes) => Arc::make_mut(bytes),
-        }
+    /// Changes the bytes; a copy where somebody holds them.
+    pub fn change(&mut self, change: impl FnOnce(&mut [u8])) {
+        let mut bytes = self.take();
+        change(&mut bytes);
+        *self = Memory::Own(bytes);
     }
 
     /// Lends bytes `from..to`.
     pub fn lend(&mut self, from: usize, to: usize) -> Lent {
-        let memory = match self {
-            Memory::Own(bytes) => Arc::new(std::mem::take(bytes)),
-            Memory::Shared(bytes) => Arc::clone(bytes),
+        let shared = match std::mem::take(self) {
+            Memory::Own(bytes) => Bytes::from(bytes),
+            Memory::Shared(bytes) => bytes,
         };
-        if matches!(self, Memory::Own(_)) {
-            *self = Memory::Shared(Arc::clone(&memory));
-        }
-        Lent { memory, from, to }
+        let is_inside = from <= to && to <= shared.len();
+        let lent = if is_inside { shared.slice(from..to) } else { Bytes::new() };
+        *self = Memory::Shared(shared);
+        Lent(lent)
     }
 
     /// Takes the bytes out; a copy where somebody holds them.
     pub fn take(&mut self) -> Vec<u8> {
         match std::mem::take(self) {
             Memory::Own(bytes) => bytes,
-            Memory::Shared(bytes) => Arc::unwrap_or_clone(bytes),
+            Memory::Shared(bytes) => bytes.into(),
         }
     }
 
@@ -91,7 +89,8 @@ impl Memory {
     pub fn salvage(&mut self) -> Vec<u8> {
         match std::mem::take(self) {
             Memory::Own(bytes) => bytes,
-            Memory::Shared(bytes) => Arc::try_unwrap(bytes).unwrap_or_default(),
+            Memory::Shared(bytes) if bytes.is_unique() => bytes.into(),
+            Memory::Shared(_) => Vec::new(),
         }
     }
 }
@@ -104,7 +103,7 @@ mod tests {
     fn what_is_lent_stays_as_it_was_when_the_owner_changes_it() {
         let mut memory = Memory::from(vec![1, 2, 3, 4]);
         let lent = memory.lend(1, 3);
-        memory.to_mut()[1] = 9;
+        memory.change(|bytes| bytes[1] = 9);
         assert_eq!((lent.bytes(), memory.bytes()), (&[2, 3][..], &[1, 9, 3, 4][..]));
         assert_eq!(memory.take(), [1, 9, 3, 4]);
         assert_eq!(lent.bytes(), [2, 3]);
@@ -115,7 +114,7 @@ mod tests {
         let mut memory = Memory::from(vec![7; 64]);
         let place = memory.bytes().as_ptr();
         drop((memory.lend(0, 8), memory.lend(8, 16)));
-        memory.to_mut()[0] = 8;
+        memory.change(|bytes| bytes[0] = 8);
         assert_eq!(memory.bytes().as_ptr(), place);
         let taken = memory.take();
         assert_eq!(taken.as_ptr(), place);

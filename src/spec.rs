@@ -389,19 +389,18 @@ impl BlockFile {
         let len = data.len();
         let from = call.origin();
         self.open.disk.note(from, "call step=1", || format!("write {len} at {start}"));
-        let cached = Arc::clone(self.cached());
         if raw::is_durable(&self.open.disk, call) {
-            let data = data.to_vec();
+            let (cached, data) = (Arc::clone(self.cached()), data.to_vec());
             return Ok(Answer::Later(Box::new(move |interrupt| {
                 cached.write_through(from, start, &data, interrupt)?;
                 Ok(len)
             })));
         }
-        let taken = cached.write(from, start, data)?;
+        let taken = self.cached().write(from, start, data)?;
         if taken == len {
             return Ok(Answer::Now(len));
         }
-        let rest = data[taken..].to_vec();
+        let (cached, rest) = (Arc::clone(self.cached()), data[taken..].to_vec());
         Ok(Answer::Later(Box::new(move |interrupt| {
             let more = cached.write_wait(from, start + taken as u64, &rest, interrupt);
             // What was taken counts, also where the rest was not: the next call tells why.

@@ -292,9 +292,11 @@ impl Buffer {
         if self.memory.is_empty() {
             self.memory = vec![0; BLOCK_BYTES].into();
         }
-        if let Some(room) = self.memory.to_mut().get_mut(span.from..span.to) {
-            copy(room, data);
-        }
+        self.memory.change(|bytes| {
+            if let Some(room) = bytes.get_mut(span.from..span.to) {
+                copy(room, data);
+            }
+        });
         if self.dirty == 0 {
             self.since = clock.now();
         }
@@ -360,14 +362,14 @@ impl Buffer {
             if self.memory.is_empty() {
                 self.memory = vec![0; BLOCK_BYTES].into();
             }
-            let base = usize::from(first) * SECTOR_SIZE;
-            let sector = memory.chunks_exact(SECTOR_SIZE);
-            let rooms = self.memory.to_mut()[base..].chunks_exact_mut(SECTOR_SIZE);
-            for (n, (room, sector)) in rooms.zip(sector).enumerate() {
-                if news & sectors(first + small(n), 1) != 0 {
-                    room.copy_from_slice(sector);
+            self.memory.change(|bytes| {
+                let rooms = bytes.chunks_exact_mut(SECTOR_SIZE).skip(usize::from(first));
+                for (n, (room, sector)) in rooms.zip(memory.chunks_exact(SECTOR_SIZE)).enumerate() {
+                    if news & sectors(first + small(n), 1) != 0 {
+                        room.copy_from_slice(sector);
+                    }
                 }
-            }
+            });
         }
         self.valid |= news;
     }
