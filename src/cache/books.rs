@@ -58,28 +58,38 @@ impl Key {
     }
 }
 
-/// What is counted of each device, and once more of the whole cache. Changed under shard locks.
+/// In so many parts a device's unsaved buffers are counted, each in a line of its own of the
+/// processors' caches: two that dirty buffers at the same time would wait for each other's line.
+const STRIPES: usize = 16;
+
+/// What is counted of each device. Changed under shard locks; a buffer is always counted in the
+/// same stripe, so that one which is unsaved all the while is never missed.
 #[derive(Default)]
 pub(super) struct Ledger {
+    unsaved: [Stripe; STRIPES],
+    stuck: AtomicUsize,
+}
+
+#[derive(Default)]
+#[repr(align(64))]
+struct Stripe(AtomicUsize);
+
+impl Ledger {
     /// Buffers that are the only copy of something.
-    pub unsaved: AtomicUsize,
+    pub fn unsaved(&self) -> usize {
+        self.unsaved.iter().map(|stripe| stripe.0.load(Ordering::Acquire)).sum()
+    }
+
     /// Of these, those whose last write-out failed.
-    pub stuck: AtomicUsize,
-}
+    pub fn stuck(&self) -> usize {
+        self.stuck.load(Ordering::Acquire)
+    }
 
-/// The two ledgers that a change of a buffer is entered into.
-#[derive(Clone, Copy)]
-pub(super) struct Ledgers<'a> {
-    pub device: &'a Ledger,
-    pub cache: &'a Ledger,
-}
-
-impl Ledgers<'_> {
-    pub fn enter(self, was: Tally, is: Tally) {
-        for ledger in [self.device, self.cache] {
-            shift(&ledger.unsaved, was.is_unsaved, is.is_unsaved);
-            shift(&ledger.stuck, was.is_stuck, is.is_stuck);
-        }
+    /// Enters a change of a buffer.
+    pub fn enter(&self, key: Key, was: Tally, is: Tally) {
+        let [_, stripe] = key.spread();
+        shift(&self.unsaved[stripe % STRIPES].0, was.is_unsaved, is.is_unsaved);
+        shift(&self.stuck, was.is_stuck, is.is_stuck);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::BufferCache;
 use super::ahead::Readers;
-use super::books::{Key, Ledger, Ledgers};
+use super::books::{Key, Ledger};
 use super::buffer::{BLOCK_BYTES, BLOCK_SECTORS, Sectors, sectors};
 use super::errors::{ErrorCursor, ErrorLog, WriteError};
 use crate::error::{Errno, Error};
@@ -140,12 +140,12 @@ impl CachedDevice {
     /// Buffers that are the only copy of something.
     #[must_use]
     pub fn dirty_blocks(&self) -> usize {
-        self.ledger.unsaved.load(Ordering::Acquire)
+        self.ledger.unsaved()
     }
 
     /// Most of what is to be written cannot be: its writers are told, instead of waiting.
     pub(super) fn is_failing(&self) -> bool {
-        let stuck = self.ledger.stuck.load(Ordering::Acquire);
+        let stuck = self.ledger.stuck();
         stuck > 0 && stuck * 2 >= self.dirty_blocks()
     }
 
@@ -164,10 +164,6 @@ impl CachedDevice {
     #[must_use]
     pub fn open_errors(self: &Arc<Self>) -> ErrorCursor {
         ErrorCursor::new(Arc::clone(self))
-    }
-
-    pub(super) fn ledgers(&self) -> Ledgers<'_> {
-        Ledgers { device: &self.ledger, cache: &self.cache.ledger }
     }
 
     /// log2 of the bytes that can be written by themselves.

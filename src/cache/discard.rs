@@ -56,7 +56,7 @@ impl CachedDevice {
     ) {
         let keys = self.keys(range);
         let sweep = |shard: &mut Shard, keys: &Range<Key>| {
-            shard.sweep(keys, self.ledgers(), |key, buffer| {
+            shard.sweep(keys, &self.ledger, |key, buffer| {
                 let base = key.block() * BLOCK_BYTES as u64;
                 let from = index(base, range.start.max(base));
                 let to = BLOCK_BYTES.min(index(base, range.end));

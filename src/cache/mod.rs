@@ -42,7 +42,7 @@ pub use errors::{ERRORS_MAX, ErrorCursor, WriteError};
 
 use crate::error::{Errno, Error};
 use crate::sync::{Arc, Mutex, MutexGuard, RwLock};
-use books::{Key, Ledger};
+use books::Key;
 use buffer::Buffer;
 use devices::engine::Engine;
 use devices::trace::Trace;
@@ -158,7 +158,6 @@ pub struct BufferCache {
     /// Rung when a buffer has landed, if somebody waits for room.
     room: Arc<WaitQueue>,
     waiting_for_room: AtomicUsize,
-    ledger: Ledger,
     work: Work,
     devices: RwLock<Devices>,
     trace: OnceLock<Arc<Trace>>,
@@ -194,7 +193,6 @@ impl BufferCache {
             bells: std::array::from_fn(|_| Arc::new(WaitQueue::default())),
             room: Arc::new(WaitQueue::default()),
             waiting_for_room: AtomicUsize::new(0),
-            ledger: Ledger::default(),
             work: Work::default(),
             devices: RwLock::default(),
             trace: OnceLock::new(),
@@ -349,7 +347,6 @@ impl BufferCache {
     pub fn stats(&self) -> CacheStats {
         let mut stats = CacheStats {
             capacity: self.capacity(),
-            dirty: (self.ledger.unsaved.load(Ordering::Acquire) * BLOCK_BYTES) as u64,
             read_ahead: self.work.read_ahead.load(Ordering::Relaxed),
             physical_reads: self.work.reads.load(Ordering::Relaxed),
             physical_writes: self.work.writes.load(Ordering::Relaxed),
@@ -357,10 +354,13 @@ impl BufferCache {
             ..CacheStats::default()
         };
         let counts = self.each_shard(|shard, out| {
-            out.push(((shard.used() * BLOCK_BYTES) as u64, shard.hits, shard.misses));
+            let [used, dirty] =
+                [shard.used(), shard.counts.unsaved].map(|blocks| (blocks * BLOCK_BYTES) as u64);
+            out.push((used, dirty, shard.hits, shard.misses));
         });
-        for (used, hits, misses) in counts {
+        for (used, dirty, hits, misses) in counts {
             stats.used += used;
+            stats.dirty += dirty;
             stats.hits = stats.hits.wrapping_add(hits);
             stats.misses += misses;
         }

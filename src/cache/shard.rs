@@ -3,7 +3,7 @@
 //! 1. `used <= quota`, except while the quota has just been made smaller.
 //! 2. What gives way is the buffer not used for longest that is clean and idle. A dirty one that
 //!    would be next is pushed to the medium first; busy ones, and those whose write fails, stay.
-//! 3. The books (`Counts`, `groups`, the ledgers) are right whenever the lock is free: every change
+//! 3. The books (`Counts`, `groups`, the ledger) are right whenever the lock is free: every change
 //!    of a buffer that they note goes through [`Shard::change`] or [`Shard::book`].
 //! 4. Buffers of a group ([`GROUP_BLOCKS`] neighbours) are always in the same shard.
 
@@ -11,7 +11,7 @@ mod intake;
 
 pub(super) use intake::{Place, Stop, Taking};
 
-use super::books::{Admission, Counts, Due, GROUP, GROUP_BLOCKS, Group, Key, Ledgers, Marks};
+use super::books::{Admission, Counts, Due, GROUP, GROUP_BLOCKS, Group, Key, Ledger, Marks};
 use super::buffer::{BLOCK_BYTES, Buffer, Part, Sectors, Span, Tally};
 use crate::lent::Lent;
 use devices::SimTime;
@@ -259,7 +259,7 @@ impl Shard {
         key: Key,
         fill: Fill,
         now: SimTime,
-        ledgers: Ledgers<'_>,
+        ledger: &Ledger,
     ) -> Result<Option<Part>, Room> {
         if self.lru.peek(&key).is_none() {
             match self.make_room(fill.victims) {
@@ -267,7 +267,7 @@ impl Shard {
                 room => return Err(room),
             };
         }
-        let part = self.change(key, ledgers, |buffer| {
+        let part = self.change(key, ledger, |buffer| {
             if buffer.holds(fill.need) {
                 return None;
             }
@@ -287,7 +287,7 @@ impl Shard {
     pub fn change<R>(
         &mut self,
         key: Key,
-        ledgers: Ledgers<'_>,
+        ledger: &Ledger,
         change: impl FnOnce(&mut Buffer) -> R,
     ) -> Option<R> {
         let buffer = self.lru.peek_mut(&key)?;
@@ -295,7 +295,7 @@ impl Shard {
         let result = change(buffer);
         let is = buffer.tally();
         let is_void = buffer.is_void();
-        self.book(key, was, is, ledgers);
+        self.book(key, was, is, ledger);
         if is_void {
             // Kept for the reason why it could not be read, but the first to give way.
             self.lru.demote(&key);
@@ -303,9 +303,9 @@ impl Shard {
         Some(result)
     }
 
-    fn book(&mut self, key: Key, was: Tally, is: Tally, ledgers: Ledgers<'_>) {
+    fn book(&mut self, key: Key, was: Tally, is: Tally, ledger: &Ledger) {
         if was != is {
-            ledgers.enter(was, is);
+            ledger.enter(key, was, is);
             self.enter(key, was, is);
         }
     }
@@ -449,11 +449,11 @@ impl Shard {
     pub fn sweep(
         &mut self,
         range: &Range<Key>,
-        ledgers: Ledgers<'_>,
+        ledger: &Ledger,
         mut change: impl FnMut(Key, &mut Buffer),
     ) {
         for key in self.present(range) {
-            let is_void = self.change(key, ledgers, |buffer| {
+            let is_void = self.change(key, ledger, |buffer| {
                 change(key, buffer);
                 buffer.is_void()
             });
@@ -479,7 +479,7 @@ impl Shard {
         std::iter::from_fn(|| self.lru.pop_lru()).collect()
     }
 
-    /// Puts in what was drained from another shard; the ledgers have it already.
+    /// Puts in what was drained from another shard; the ledger has it already.
     pub fn refill(&mut self, key: Key, buffer: Buffer) {
         let is = buffer.tally();
         self.insert(key, buffer);

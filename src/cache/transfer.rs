@@ -299,7 +299,7 @@ impl CachedDevice {
                     is_ahead,
                     victims,
                 };
-                match shard.begin_fill(key, fill, self.cache.engine.now(), self.ledgers()) {
+                match shard.begin_fill(key, fill, self.cache.engine.now(), &self.ledger) {
                     Ok(part) => {
                         parts.extend(part.map(|part| (key, part)));
                         pos += (span.to - span.from) as u64;
@@ -350,8 +350,8 @@ impl CachedDevice {
         if let Err(failure) = fate {
             log::debug!(target: "cache", "{}: block {}: {failure}", self.name(), key.block());
         }
-        let ledgers = self.ledgers();
-        self.cache.shard(key).change(key, ledgers, |buffer| buffer.land_fill(part, fate, now));
+        let ledger = &self.ledger;
+        self.cache.shard(key).change(key, ledger, |buffer| buffer.land_fill(part, fate, now));
         self.cache.ring(key);
     }
 
@@ -427,7 +427,7 @@ impl CachedDevice {
             copy: copy::for_write(data.len()),
             victims,
             engine: &self.cache.engine,
-            ledgers: self.ledgers(),
+            ledger: &self.ledger,
         };
         let (mut done, mut stop) = (0, None);
         while done < data.len() && stop.is_none() {

@@ -88,7 +88,7 @@ impl CachedDevice {
     pub(super) fn launch(self: &Arc<Self>, key: Key, order: &mut Order) -> Launch {
         let found = {
             let mut shard = self.cache.shard(key);
-            shard.change(key, self.ledgers(), |buffer| {
+            shard.change(key, &self.ledger, |buffer| {
                 if buffer.is_writing() {
                     return Err(Launch::Flying(buffer.launches()));
                 }
@@ -141,7 +141,7 @@ impl CachedDevice {
         if fate.is_ok() && !fua {
             self.note_written(since);
         }
-        let landing = self.cache.shard(key).change(key, self.ledgers(), |buffer| {
+        let landing = self.cache.shard(key).change(key, &self.ledger, |buffer| {
             let landing = buffer.land_write(part, fate, since, now);
             if matches!(landing, Landing::Failed { .. }) {
                 let doublings = buffer.failures().saturating_sub(1).min(16);
@@ -337,7 +337,7 @@ impl CachedDevice {
     /// For writers above the high mark: begins to write the next dirty blocks of this unit, or
     /// where it has none, of any. Does not wait.
     pub(super) fn relieve(self: &Arc<Self>) {
-        let has_own = self.dirty_blocks() > self.ledger.stuck.load(Ordering::Acquire);
+        let has_own = self.dirty_blocks() > self.ledger.stuck();
         let keys = if has_own { self.next_ready() } else { self.cache.first_ready(&Key::ALL) };
         self.cache.push(&keys);
     }

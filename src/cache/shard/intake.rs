@@ -4,7 +4,7 @@
 //! their places in memory together, and each again where it is written, cheaply by then.
 
 use super::{Room, Shard, Victims};
-use crate::cache::books::{Admission, GROUP, Key, Ledgers};
+use crate::cache::books::{Admission, GROUP, Key, Ledger};
 use crate::cache::buffer::{Buffer, Span, Tally};
 use crate::cache::copy::Copy;
 use devices::SimTime;
@@ -34,7 +34,7 @@ pub(in crate::cache) struct Taking<'a> {
     pub victims: Victims,
     /// For the time, asked only when a buffer becomes dirty.
     pub engine: &'a Engine,
-    pub ledgers: Ledgers<'a>,
+    pub ledger: &'a Ledger,
 }
 
 /// What is known of a block that is to be written.
@@ -102,7 +102,7 @@ impl Shard {
             buffer.write_in(span, data, touched, taking.copy, taking.engine);
             if let Some(was) = was {
                 let is = buffer.tally();
-                self.book(key, was, is, taking.ledgers);
+                self.book(key, was, is, taking.ledger);
             }
             if is_long_ago && place != Place::LongAgo {
                 self.lru.promote(&key);
@@ -121,7 +121,7 @@ impl Shard {
                 buffer.write_in(span, data, touched, taking.copy, taking.engine);
                 let is = buffer.tally();
                 self.insert(key, buffer);
-                self.book(key, Tally::default(), is, taking.ledgers);
+                self.book(key, Tally::default(), is, taking.ledger);
                 Ok(())
             }
             room => Err(Stop::Room(room)),

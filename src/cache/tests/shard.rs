@@ -1,17 +1,15 @@
 //! Order of use, what gives way, and the books of a shard.
 
-use crate::cache::books::{Admission, Counts, Key, Ledger, Ledgers};
+use crate::cache::books::{Admission, Counts, Key, Ledger};
 use crate::cache::buffer::{BLOCK_BYTES, Buffer, Landing, Span};
 use crate::cache::shard::{Fill, Place, Room, Shard, Stop, Taking, Victims};
 use crate::sync::Arc;
 use devices::SimTime;
 use devices::engine::{Engine, Time};
-use std::sync::atomic::Ordering;
 
 struct Room8 {
     shard: Shard,
-    device: Ledger,
-    cache: Ledger,
+    ledger: Ledger,
     engine: Arc<Engine>,
 }
 
@@ -20,17 +18,17 @@ impl Room8 {
         let mut shard = Shard::new();
         shard.set_quota(8, 40, 60);
         let engine = Engine::new(Time::Simulated);
-        Room8 { shard, device: Ledger::default(), cache: Ledger::default(), engine }
+        Room8 { shard, ledger: Ledger::default(), engine }
     }
 
     fn fetch(&mut self, block: u64) -> Option<Room> {
         let fill = Fill { need: 1, full: 0xff, is_ahead: false, victims: Victims::InOrder };
         let (key, now) = (Key::new(0, block), SimTime(0));
-        let ledgers = Ledgers { device: &self.device, cache: &self.cache };
-        match self.shard.begin_fill(key, fill, now, ledgers) {
+        let ledger = &self.ledger;
+        match self.shard.begin_fill(key, fill, now, ledger) {
             Ok(part) => {
                 let land = |buffer: &mut Buffer| buffer.land_fill(part.unwrap(), Ok(()), now);
-                self.shard.change(key, ledgers, land);
+                self.shard.change(key, ledger, land);
                 None
             }
             Err(room) => Some(room),
@@ -38,14 +36,14 @@ impl Room8 {
     }
 
     fn write(&mut self, block: u64) -> Result<(), Stop> {
-        let ledgers = Ledgers { device: &self.device, cache: &self.cache };
+        let ledger = &self.ledger;
         let taking = Taking {
             unit_shift: 9,
             is_failing: false,
             copy: <[u8]>::copy_from_slice,
             victims: Victims::InOrder,
             engine: &self.engine,
-            ledgers,
+            ledger,
         };
         let span = Span { from: 0, to: BLOCK_BYTES };
         self.shard.copy_in(Key::new(0, block), span, &[1; BLOCK_BYTES], Place::Unknown, &taking)
@@ -134,8 +132,8 @@ fn busy_ones_stay_and_who_needs_room_waits() {
     let mut room = Room8::new();
     let fill = Fill { need: 1, full: 0xff, is_ahead: false, victims: Victims::InOrder };
     for block in 0..8 {
-        let ledgers = Ledgers { device: &room.device, cache: &room.cache };
-        let begun = room.shard.begin_fill(Key::new(0, block), fill, SimTime(0), ledgers);
+        let ledger = &room.ledger;
+        let begun = room.shard.begin_fill(Key::new(0, block), fill, SimTime(0), ledger);
         assert!(begun.is_ok_and(|part| part.is_some()));
     }
     assert!(matches!(room.fetch(9), Some(Room::Wait)));
@@ -151,20 +149,20 @@ fn the_books_follow_every_change() {
     }
     assert!(matches!(room.write(4), Err(Stop::Throttle(Admission::Wait))), "the high mark");
     assert!(room.write(2).is_ok(), "dirty already");
-    assert_eq!(room.device.unsaved.load(Ordering::Relaxed), 4);
+    assert_eq!(room.ledger.unsaved(), 4);
     let key = Key::new(0, 1);
-    let ledgers = Ledgers { device: &room.device, cache: &room.cache };
-    let mut parts = room.shard.change(key, ledgers, |b| b.take_dirty(0xff)).unwrap();
+    let ledger = &room.ledger;
+    let mut parts = room.shard.change(key, ledger, |b| b.take_dirty(0xff)).unwrap();
     assert_eq!(room.shard.counts.writing, 1);
     let part = parts.pop().unwrap();
     let (since, now) = (SimTime(0), SimTime(9));
-    let landing = room.shard.change(key, ledgers, |b| b.land_write(part, Ok(()), since, now));
+    let landing = room.shard.change(key, ledger, |b| b.land_write(part, Ok(()), since, now));
     assert_eq!(landing, Some(Landing::Saved));
     let unsaved: Vec<u64> = room.shard.unsaved(&Key::ALL).map(|(k, _)| k.block()).collect();
     assert_eq!(unsaved, [0, 2, 3]);
     let all = Key::new(0, 0)..Key::new(0, 100);
-    let ledgers = Ledgers { device: &room.device, cache: &room.cache };
-    room.shard.sweep(&all, ledgers, |_, buffer| buffer.forget(0xff));
+    let ledger = &room.ledger;
+    room.shard.sweep(&all, ledger, |_, buffer| buffer.forget(0xff));
     assert_eq!((room.shard.used(), room.shard.counts), (0, Counts::default()));
     room.shard.audit();
 }
