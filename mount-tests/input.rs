@@ -235,7 +235,8 @@ fn no_machine() {
 /// Several that tell of errors to one file or terminal do not tear each other's lines apart.
 fn one_piece() {
     let h = House::unmounted(&[]);
-    for words in [&["ctl", "help"][..], &["mont", "/m"], &["lpq", "-P", "a\nb"], &["mount", ""]] {
+    let (ctl, lpq) = (["--at", "/", "ctl", "help"], ["--at", "/", "lpq", "-P", "a\nb"]);
+    for words in [&ctl[..], &lpq, &["mont", "/m"], &["mount", ""]] {
         let (ours, theirs) = UnixDatagram::pair().expect("a pair of sockets");
         let mut command = h.spindle();
         let status = command.args(words).stderr(OwnedFd::from(theirs)).status();
