@@ -120,13 +120,13 @@ fn shared_state() {
 fn at_once() {
     let h = House::unmounted(&[]);
     let said = h.try_sh(
-        "for i in 1 2 3 4; do
+        "for i in 1 2 3 4 5 6 7 8; do
              spindle mount $M --state $S/$i 2>>$T/e && echo $i >>$T/done & done; wait
          cat $T/done; cat $T/e >&2",
     );
     h.sh("[ $(grep -c \" $M \" /proc/mounts) = 1 ]; spindle umount $M");
     assert_eq!(said.out.lines().count(), 1, "{said:?}");
-    assert_eq!(said.err.lines().count(), 3, "{said:?}");
+    assert_eq!(said.err.lines().count(), 7, "{said:?}");
     for line in said.err.lines() {
         let is_ours = line.contains("another `spindle mount` is about to mount here")
             || line.contains("a machine is mounted here already");
