@@ -190,36 +190,25 @@ pub(super) fn bury(path: &Path) -> Result<(), Error> {
 /// In words: a file, a directory with something in it, something else mounted, already ours.
 pub(super) fn clear(path: &Path) -> Result<bool, Error> {
     let refuse = |errno, why: String| Error::new(errno, format!("{}: {why}", path.display()));
-    let mut was_made = false;
-    loop {
-        clear_mounts(path)?;
-        if !path.exists() {
-            let made = std::fs::create_dir_all(path);
-            made.map_err(|e| refuse(Errno::EACCES, format!("cannot be made: {}", why(&e))))?;
-            was_made = true;
-        }
-        let listing = match std::fs::read_dir(path) {
-            Ok(listing) => listing,
-            Err(refusal) if refusal.kind() == io::ErrorKind::NotADirectory => {
-                return Err(refuse(Errno::ENOTDIR, "is a file, not a directory".to_owned()));
-            }
-            Err(refusal) => return Err(refuse(Errno::EACCES, why(&refusal))),
-        };
-        if listing.take(1).count() == 0 {
-            return Ok(was_made);
-        }
-        // Or somebody has mounted here since we looked: that is to be told.
-        if mount_at(path)?.is_none() {
-            let why = "is not empty; what is in it would be hidden".to_owned();
-            return Err(refuse(Errno::ENOTEMPTY, why));
-        }
+    clear_mounts(path)?;
+    let was_made = !path.exists();
+    if was_made {
+        let made = std::fs::create_dir_all(path);
+        made.map_err(|e| refuse(Errno::EACCES, format!("cannot be made: {}", why(&e))))?;
     }
-}
-
-/// What is mounted at `path`, in words where that can't be told.
-fn mount_at(path: &Path) -> Result<Option<HostMount>, Error> {
-    let told = |e: io::Error| format!("{}: {MOUNTINFO}: {}", path.display(), why(&e));
-    mounted_at(path).map_err(|e| Error::new(Errno::EIO, told(e)))
+    let listing = match std::fs::read_dir(path) {
+        Ok(listing) => listing,
+        Err(refusal) if refusal.kind() == io::ErrorKind::NotADirectory => {
+            return Err(refuse(Errno::ENOTDIR, "is a file, not a directory".to_owned()));
+        }
+        Err(refusal) => return Err(refuse(Errno::EACCES, why(&refusal))),
+    };
+    if listing.take(1).count() > 0 {
+        clear_mounts(path)?; // or somebody has mounted here since we looked: that is to be told
+        let why = "is not empty; what is in it would be hidden".to_owned();
+        return Err(refuse(Errno::ENOTEMPTY, why));
+    }
+    Ok(was_made)
 }
 
 /// Takes away mounts of ours at `path` whose daemons are gone.
@@ -228,7 +217,8 @@ fn mount_at(path: &Path) -> Result<Option<HostMount>, Error> {
 /// In words: something else mounted, already ours.
 fn clear_mounts(path: &Path) -> Result<(), Error> {
     let refuse = |errno, why: String| Error::new(errno, format!("{}: {why}", path.display()));
-    while let Some(mount) = mount_at(path)? {
+    let table = |e: io::Error| refuse(Errno::EIO, format!("{MOUNTINFO}: {}", why(&e)));
+    while let Some(mount) = mounted_at(path).map_err(table)? {
         if !is_dead(path) {
             let why = if mount.is_ours() {
                 let state = os::xattr(path, OWN_XATTRS[0]).map(path_from);
