@@ -3,7 +3,6 @@
 //! 1. Who holds [`Lent`] bytes sees them as they were when they were lent: whoever changes the
 //!    memory meanwhile changes a copy.
 //! 2. Memory that was lent and has come back is its owner's alone again, without being copied.
-
 //! 3. To read memory that was lent costs no more than to read other memory: where it lies is known
 //!    at once, and not by way of a count kept elsewhere, which nobody has near.
 

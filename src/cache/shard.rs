@@ -66,6 +66,23 @@ enum Use {
 /// nothing gives way, and the order of use is nobody's business.
 const EXACT_BUFFERS: usize = 1024;
 
+/// The clock of the order of use.
+#[derive(Default)]
+struct Arrivals {
+    /// Buffers that have come in so far, wrapping.
+    tick: u32,
+    /// After how many of them a buffer moves to the front when it is used again.
+    slack: u32,
+}
+
+impl Arrivals {
+    /// Whether a buffer that moved at that tick is to move to the front when it is used again: that
+    /// touches its neighbours in the order, which costs more than reading a block.
+    fn is_long_ago(&self, used_at: u32) -> bool {
+        self.tick.wrapping_sub(used_at) >= self.slack
+    }
+}
+
 /// See the head of this file.
 pub(super) struct Shard {
     /// log2 of the number of shards that this one was filled for.
@@ -76,10 +93,7 @@ pub(super) struct Shard {
     pub hits: u64,
     pub misses: u64,
     quota: usize,
-    /// Buffers that have come in so far, wrapping.
-    tick: u32,
-    /// After how many of them a buffer moves to the front when it is used again.
-    slack: u32,
+    arrivals: Arrivals,
     lru: LruCache<Key, Buffer>,
     groups: BTreeMap<u64, Group>,
 }
@@ -94,8 +108,7 @@ impl Shard {
             hits: 0,
             misses: 0,
             quota: 0,
-            tick: 0,
-            slack: 0,
+            arrivals: Arrivals::default(),
             lru: LruCache::unbounded(),
             groups: BTreeMap::new(),
         }
@@ -106,7 +119,8 @@ impl Shard {
     pub fn set_quota(&mut self, quota: usize, wake_percent: usize, high_percent: usize) {
         self.quota = quota;
         let is_exact = quota < EXACT_BUFFERS;
-        self.slack = if is_exact { 0 } else { u32::try_from(quota / 8).unwrap_or(u32::MAX) };
+        self.arrivals.slack =
+            if is_exact { 0 } else { u32::try_from(quota / 8).unwrap_or(u32::MAX) };
         self.marks = Marks::new(quota, wake_percent, high_percent);
     }
 
@@ -200,7 +214,10 @@ impl Shard {
             copied.was_ahead |= buffer.is_ahead;
             if is_ageing && span.to == BLOCK_BYTES {
                 *mark = Use::Last;
-            } else if buffer.is_fresh || buffer.is_ahead || self.is_long_ago(buffer.used_at) {
+            } else if buffer.is_fresh
+                || buffer.is_ahead
+                || self.arrivals.is_long_ago(buffer.used_at)
+            {
                 *mark = Use::Now;
             }
             copied.bytes += len;
@@ -228,15 +245,9 @@ impl Shard {
 
     /// One more, the last to give way.
     fn insert(&mut self, key: Key, mut buffer: Buffer) {
-        self.tick = self.tick.wrapping_add(1);
-        buffer.used_at = self.tick;
+        self.arrivals.tick = self.arrivals.tick.wrapping_add(1);
+        buffer.used_at = self.arrivals.tick;
         self.lru.push(key, buffer);
-    }
-
-    /// Whether a buffer that moved at that tick is to move to the front when it is used again: that
-    /// touches its neighbours in the order, which costs more than reading a block.
-    fn is_long_ago(&self, used_at: u32) -> bool {
-        self.tick.wrapping_sub(used_at) >= self.slack
     }
 
     fn mark_used(&mut self, key: Key, how: Use) {
@@ -246,7 +257,7 @@ impl Shard {
         if let Some(buffer) = self.lru.get_mut(&key) {
             buffer.is_fresh = false;
             buffer.is_ahead = false;
-            buffer.used_at = self.tick;
+            buffer.used_at = self.arrivals.tick;
         }
         if how == Use::Last {
             self.lru.demote(&key);

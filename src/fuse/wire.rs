@@ -57,14 +57,17 @@ impl Wire {
         settle(id, sent, reply, |reply| reply.written(bytes));
     }
 
+    fn session(&self) -> nix::Result<&OwnedFd> {
+        self.0.get().ok_or(nix::Error::EBADF)
+    }
+
     /// The device takes an answer whole or not at all.
     fn send(&self, answer: &[u8]) -> nix::Result<()> {
-        let session = self.0.get().ok_or(nix::Error::EBADF)?;
-        nix::unistd::write(session, answer).map(drop)
+        nix::unistd::write(self.session()?, answer).map(drop)
     }
 
     fn send_runs(&self, id: u64, runs: &[Lent]) -> nix::Result<()> {
-        let session = self.0.get().ok_or(nix::Error::EBADF)?;
+        let session = self.session()?;
         let head = head(id, runs.iter().map(|run| run.bytes().len()).sum())?;
         let mut slices = Vec::with_capacity(runs.len() + 1);
         slices.push(IoSlice::new(&head));

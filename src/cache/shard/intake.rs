@@ -56,7 +56,7 @@ impl Shard {
     pub fn stand(&self, key: Key, blocks: usize) -> [Place; GROUP] {
         self.look_up(key, blocks).map(|buffer| match buffer {
             None => Place::Nowhere,
-            Some(buffer) if self.is_long_ago(buffer.used_at) => Place::LongAgo,
+            Some(buffer) if self.arrivals.is_long_ago(buffer.used_at) => Place::LongAgo,
             Some(_) => Place::Recent,
         })
     }
@@ -93,9 +93,9 @@ impl Shard {
             if !buffer.is_unsaved() && admission != Admission::Yes {
                 return Err(Stop::Throttle(admission));
             }
-            let is_long_ago = self.tick.wrapping_sub(buffer.used_at) >= self.slack;
+            let is_long_ago = self.arrivals.is_long_ago(buffer.used_at);
             if is_long_ago {
-                buffer.used_at = self.tick;
+                buffer.used_at = self.arrivals.tick;
             }
             // Nothing in the books depends on which of its sectors are dirty.
             let was = (!buffer.is_dirty()).then(|| buffer.tally());
